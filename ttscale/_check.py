@@ -1,0 +1,37 @@
+"""Checks of values at the door, with one wording for all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from ttscale.errors import InvalidInput
+
+
+def number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> float:
+    """Return `value` as a float if it is a finite number in [low, high], else raise InvalidInput.
+
+    With `open_low` the lower end is excluded.
+    """
+    span = f"{'(' if open_low else '['}{low:g}, {high:g}]"
+    legal = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not legal or not low <= value <= high or (open_low and value == low):  # type: ignore[operator]
+        raise InvalidInput(f"{name} must be a number in {span}, got {value!r}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def integer(name: str, value: object, low: int, high: int | None = None) -> int:
+    """Return `value` if it is a whole number from `low` to `high`, else raise InvalidInput."""
+    span = f"of at least {low}" if high is None else f"from {low} to {high}"
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise InvalidInput(f"{name} must be a whole number {span}, got {value!r}")
+    if high is not None and value > high:
+        raise InvalidInput(f"{name} must be a whole number {span}, got {value!r}")
+    return value
+
+
+def choice(name: str, value: object, legal: Collection[str]) -> str:
+    """Return `value` if it is one of the legal words, else raise InvalidInput."""
+    if not isinstance(value, str) or value not in legal:
+        raise InvalidInput(f"{name} must be one of {', '.join(sorted(legal))}; got {value!r}")
+    return value

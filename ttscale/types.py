@@ -1,0 +1,184 @@
+"""The values that pass between rooms: prompts, candidates and what drawing them cost.
+
+All are frozen and compare by value. None of them needs torch or vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ttscale.errors import InvalidInput
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise InvalidInput(f"role must be one of {', '.join(ROLES)}; got {self.role!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is asked of a model: a conversation, or raw text to be continued.
+
+    Conversations go through the model's chat template; raw text does not.
+    """
+
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.messages) == (self.text is not None):
+            raise InvalidInput("a prompt holds either messages or raw text; got both or neither")
+        if self.text == "":
+            raise InvalidInput("a raw prompt must not be empty")
+
+    @classmethod
+    def of(cls, prompt: str | Prompt | Sequence[Message], system: str | None = None) -> Prompt:
+        """Make a prompt of a question (one user turn), of messages, or of a prompt.
+
+        `system` is put in front as the system turn.
+        """
+        if isinstance(prompt, Prompt):
+            return prompt
+        if isinstance(prompt, str):
+            if not prompt.strip():
+                raise InvalidInput("a question must not be empty")
+            prompt = [Message("user", prompt)]
+        head = [Message("system", system)] if system is not None else []
+        return cls(messages=(*head, *prompt))
+
+    @classmethod
+    def raw(cls, text: str) -> Prompt:
+        """A prompt of raw text, which the model continues without a chat template."""
+        return cls(text=text)
+
+    @property
+    def question(self) -> str:
+        """The last user turn, or the raw text."""
+        if self.text is not None:
+            return self.text
+        turns = [m.content for m in self.messages if m.role == "user"]
+        return turns[-1] if turns else self.messages[-1].content
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written. Prompt tokens count once for all samples of a request."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One finished sample.
+
+    Attributes:
+        index: Its place among the samples of its request.
+        text: What the model wrote.
+        token_count: Its length in tokens.
+        finish_reason: `stop` (the model ended it), `length` (cut off) or another word of the
+            engine.
+        logprob: Sum of the log-probabilities (nats) of its tokens in the distribution that the
+            engine sampled from, before temperature; None when the engine does not tell.
+        top_logprobs: The most likely first tokens and their log-probabilities, when asked for.
+    """
+
+    index: int
+    text: str
+    token_count: int
+    finish_reason: str
+    logprob: float | None = None
+    top_logprobs: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the sample was cut off at `max_tokens`."""
+        return self.finish_reason == "length"
+
+    @property
+    def mean_logprob(self) -> float | None:
+        """Log-probability per token, in nats; None when unknown."""
+        if self.logprob is None or self.token_count == 0:
+            return None
+        return self.logprob / self.token_count
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a sample that was asked for did not come back."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ESampReport:
+    """What ESamp did for the samples of one group.
+
+    Attributes:
+        rows_mixed: Decode steps of single samples whose logits were re-weighted.
+        steps_trained: Updates of the group's distiller.
+        fallbacks: Times that sampling fell back to plain, by cause.
+        relative_error: Mean of `||hL - f(h1)|| / ||hL||` over the latest rows; None before any.
+        bytes_held: Size of the group's distiller, in bytes.
+    """
+
+    rows_mixed: int = 0
+    steps_trained: int = 0
+    fallbacks: Mapping[str, int] = field(default_factory=dict)
+    relative_error: float | None = None
+    bytes_held: int = 0
+
+    @property
+    def fallback_count(self) -> int:
+        """Fallbacks of every cause together."""
+        return sum(self.fallbacks.values())
+
+    def __add__(self, other: ESampReport) -> ESampReport:
+        causes = {
+            cause: self.fallbacks.get(cause, 0) + other.fallbacks.get(cause, 0)
+            for cause in {*self.fallbacks, *other.fallbacks}
+        }
+        return ESampReport(
+            self.rows_mixed + other.rows_mixed,
+            self.steps_trained + other.steps_trained,
+            causes,
+            _weighted(self, other),
+            max(self.bytes_held, other.bytes_held),
+        )
+
+
+def _weighted(a: ESampReport, b: ESampReport) -> float | None:
+    """Mean relative error of two reports, weighted by the steps behind each."""
+    known = [(r.relative_error, r.steps_trained) for r in (a, b) if r.relative_error is not None]
+    steps = sum(weight for _, weight in known)
+    if not known or steps == 0:
+        return known[0][0] if known else None
+    return sum(error * weight for error, weight in known) / steps
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What came back of the samples that were asked for: M of N, and the reasons for the rest."""
+
+    requested: int
+    candidates: tuple[Candidate, ...]
+    failures: tuple[Failure, ...] = ()
+    usage: Usage = Usage()
+    esamp: ESampReport | None = None
