@@ -79,28 +79,29 @@ def argmax(
 ) -> Selection:
     """The candidate with the highest score, whether it has an answer or not.
 
-    A candidate without a score cannot win. The weight of a vote is its best member's score. It is a
-    tie when candidates with different answers share the highest score (those without an answer
-    differ when their texts do). `margin` is the winner's lead over the runner-up in units of the
-    score; 0 when there is none.
+    A candidate without a score cannot win. The weight of a vote is its best member's score. Rivals
+    are the candidates with another answer than the winner (among those without an answer, with
+    another text): it is a tie when one of them has the same score, and `margin` is the lead over
+    the best of them in units of the score, 0 when there are none.
     """
     votes = tally(answers, scores, seed, pool=max).votes
     label = {place: vote.answer for vote in votes for place in vote.members}
-    ranked = [
-        (-rounded(score), draw_lot(seed, label.get(i, candidates[i].text)), i)
+    known = {
+        i: (score, draw_lot(seed, label.get(i, candidates[i].text)))
         for i, score in enumerate(scores)
         if score is not None
-    ]
-    if not ranked:
+    }
+    if not known:
         return Selection(votes=votes)
-    top, lot, _ = min(ranked)
-    place = best_member([i for *rank, i in ranked if rank == [top, lot]], candidates, scores)
+    _, lot = min(known.values(), key=lambda entry: (-rounded(entry[0]), entry[1]))
+    place = best_member([i for i in known if known[i][1] == lot], candidates, scores)
+    best, rivals = known[place][0], [score for score, other in known.values() if other != lot]
     return Selection(
         place=place,
         answer=label.get(place),
         votes=votes,
-        tie=any(rank[0] == top and rank[1] != lot for rank in ranked),
-        margin=_lead([score for score in scores if score is not None]),
+        tie=any(rounded(score) == rounded(best) for score in rivals),
+        margin=max(0.0, best - max(rivals)) if rivals else 0.0,
     )
 
 
@@ -130,8 +131,3 @@ def _elected(count: Tally, place: int) -> Selection:
         tie=count.tie,
         margin=lead / total if total > 0 else 0.0,
     )
-
-
-def _lead(scores: Sequence[float]) -> float:
-    best, *others = sorted(scores, reverse=True)
-    return best - others[0] if others else 0.0

@@ -1,4 +1,4 @@
-"""A scripted engine: test strategies, verifiers and applications without a model.
+r"""A scripted engine: test strategies, verifiers and applications without a model.
 
 >>> from ttscale.strategies import SelfConsistency
 >>> from ttscale.testing import ScriptedEngine
