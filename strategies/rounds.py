@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ttscale import _check
-from ttscale.answers import Answer, extract_answer
+from ttscale.answers import KINDS, Answer, extract_answer
 from ttscale.errors import InvalidInput
 from ttscale.sampling import Sampler
 from ttscale.strategies.outcome import Outcome
@@ -18,7 +18,6 @@ from ttscale.verifiers import CandidateScore, ScoreSheet, Verifier
 from ttscale.verifiers.sheet import conform
 
 DRAW_ID, SCORE_ID = 0, 1
-KINDS = ("auto", "choice", "math", "number", "text")
 MAX_SEED = 2**31 - 1
 
 
@@ -42,7 +41,7 @@ class SampleState:
 
 
 def check_settings(n: int, sampler: Sampler, kind: str) -> None:
-    """Raise InvalidInput unless `n` samples can be drawn and `kind` is one of `KINDS`."""
+    """Raise InvalidInput unless `n` samples can be drawn and `kind` is known."""
     sampler.check_count(n)
     _check.choice("kind", kind, KINDS)
 
@@ -161,7 +160,7 @@ def _in_order(samples: Samples, n: int) -> Samples:
         raise InvalidInput(
             f"at most {n} samples with different indexes were asked for, got the indexes {indexes}"
         )
-    return replace(samples, candidates=ordered)
+    return replace(samples, requested=n, candidates=ordered)
 
 
 def _best_first(score: CandidateScore) -> tuple[bool, float, int]:

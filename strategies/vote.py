@@ -70,7 +70,7 @@ def tally(
         pool: What makes one weight of the members' weights; `math.fsum` or `max`.
     """
     entries = [_entry(members, answers, weights, pool) for members in _members(answers)]
-    entries.sort(key=lambda entry: _rank(*entry, seed))
+    entries.sort(key=lambda entry: _rank(entry[0], entry[1], seed))
     weighted = [vote.weight for vote, known in entries if known]
     lead = weighted[0] - weighted[1] if len(weighted) > 1 else None
     return Tally(

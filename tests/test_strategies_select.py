@@ -75,10 +75,8 @@ def test_weighted_vote_rescales_the_range() -> None:
     """A score at the low end of the range weighs nothing, however large it is."""
     picked = weighted_vote(*pool(NINE, SEVEN, ALSO_SEVEN), [8.0, 5.0, 5.5], low=5, high=10)
 
-    assert [(v.answer, v.weight) for v in picked.votes] == [
-        ("9", pytest.approx(0.6)),
-        ("7", pytest.approx(0.1)),
-    ]
+    assert [v.answer for v in picked.votes] == ["9", "7"]
+    assert [v.weight for v in picked.votes] == pytest.approx([0.6, 0.1])
     assert picked.place == 0
 
 

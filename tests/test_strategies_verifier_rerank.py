@@ -49,10 +49,8 @@ def test_answer_weighs_the_sum_of_its_rescaled_scores() -> None:
     assert outcome.answer == "7"
     assert outcome.candidate is not None
     assert outcome.candidate.index == 2
-    assert [(vote.answer, vote.weight) for vote in outcome.votes] == [
-        ("7", pytest.approx(1.1)),
-        ("9", pytest.approx(0.8)),
-    ]
+    assert [vote.answer for vote in outcome.votes] == ["7", "9"]
+    assert [vote.weight for vote in outcome.votes] == pytest.approx([1.1, 0.8])
 
 
 def test_scores_are_the_full_ranking() -> None:

@@ -135,9 +135,10 @@ async def test_concurrency_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda fn: CallableVerifier(0.5), "fn must be callable"),
+        (lambda fn: CallableVerifier(0.5), "fn must be callable"),  # type: ignore[arg-type]
         (lambda fn: CallableVerifier(fn, low=1.0, high=0.0), "low < high"),
         (lambda fn: CallableVerifier(fn, high=math.nan), "low < high"),
+        (lambda fn: CallableVerifier(fn, low="0"), "low < high, got '0' to 1.0"),  # type: ignore[arg-type]
         (lambda fn: CallableVerifier(fn, concurrency=0), "concurrency must be a whole number"),
     ],
 )

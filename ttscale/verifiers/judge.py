@@ -28,7 +28,8 @@ class SelfJudge:
 
     One greedy draw of one token per candidate. The score is P(yes) / (P(yes) + P(no)), summed over
     the spellings of the two words among the 20 most likely first tokens. A candidate for which
-    neither word is among them has an error instead of a score.
+    neither word is among them has an error instead of a score; so have all candidates of a model
+    that thinks before it answers.
 
     Attributes:
         instruction: What stands above the question and the solution.

@@ -51,7 +51,8 @@ class ScoreSheet:
 
 def check_range(low: float, high: float) -> None:
     """Raise InvalidInput unless `low` and `high` are finite and in that order."""
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    numbers = all(isinstance(end, int | float) and math.isfinite(end) for end in (low, high))
+    if not numbers or low >= high:
         raise InvalidInput(
             f"a verifier's range must be two finite numbers with low < high, got {low!r} to "
             f"{high!r}"
