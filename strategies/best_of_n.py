@@ -25,8 +25,8 @@ class BestOfN(Runs):
     """Draws `n` samples and keeps the one with the highest score.
 
     The score is the verifier's, or without one the mean log-probability per token (nats). A sample
-    without a score cannot win. `Outcome.answer` is what the winner states; when it states nothing, as
-    with open questions, `Outcome.candidate` still holds it.
+    without a score cannot win. `Outcome.answer` is what the winner states; when it states nothing,
+    as with open questions, `Outcome.candidate` still holds it.
 
     Attributes:
         n: Number of samples.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttscale.engines import CandidateHook
@@ -178,6 +178,7 @@ def test_sampler_keeps_its_own_seed(factory: Factory) -> None:
 
 
 @every_strategy
+@settings(deadline=None, max_examples=40)
 @given(order=st.permutations(FIVE))
 def test_order_of_samples_does_not_matter(factory: Factory, order: list[Candidate]) -> None:
     """The same samples in another order give the same answer and votes of the same weight."""
