@@ -13,10 +13,11 @@ else; and last the fallback of the kind:
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from ttscale import _check
 from ttscale.answers import prose
-from ttscale.answers.latex import brace_pairs
+from ttscale.answers.latex import brace_pairs, tidy, visible
 from ttscale.answers.prose import Stretch
 from ttscale.answers.reading import read
 from ttscale.answers.thinking import blank_thinking
@@ -34,7 +35,10 @@ _PLACEHOLDER = re.compile(
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S[^\n]{0,200})$", re.MULTILINE)
 _LEADING_NUMBER = re.compile(rf"(?:{prose.NUMBER.pattern})(?=[\s*]+[^0-9]*$)")
 _LETTER = re.compile(r"[\s*_`\"'(]*([A-Za-z])(?:[)*_`\"'.:]+(?:\s.*)?|\s*)", re.DOTALL)
-_LETTER_LINE = re.compile(r"[\s*_`\"'(]*([A-Z])[)*_`\"'.:]*\s*(?:\Z|[).:][^\n]*\Z)")
+_LETTER_LINE = re.compile(r"[\s*_`\"'(]*([A-Z])(?:[)*_`\"'.]*\s*|[).][*_]*\s[^\n]*)")
+_CALCULATOR = re.compile(r"<<[^<>\n]{0,200}>>")
+# The left side of an equation that is not solved yet, such as `2x = 10`.
+_ALGEBRA = re.compile(r"(?:[0-9)][A-Za-z]|[A-Za-z]\^\{?[0-9]\}?)\s*=[^=]*$")
 _DANGLING = re.compile(r"[-=+*/×÷^(]\s*$")
 
 
@@ -55,7 +59,7 @@ def extract_answer(text: str, kind: str = "auto") -> Answer | None:
     """
     _check.choice("kind", kind, KINDS)
     cut = max(0, len(text) - MAX_TEXT)
-    shown = blank_thinking(text)[cut:]
+    shown = _CALCULATOR.sub(_blank, blank_thinking(text)[cut:])
     if not shown.strip():
         return None
     boxes = [match for match in _BOX.finditer(shown) if not _is_placeholder(shown, match.end())]
@@ -64,10 +68,15 @@ def extract_answer(text: str, kind: str = "auto") -> Answer | None:
         answer = _boxed(said, kind) if said else None
     else:
         answer = _unboxed(shown, kind)
-    if answer is None or not cut:
-        return answer
-    start, end = answer.span
-    return Answer(answer.value, answer.kind, (start + cut, end + cut), answer.raw, answer.unit)
+    if answer is None:
+        return None
+    start, end = answer.span[0] + cut, answer.span[1] + cut
+    return replace(answer, span=(start, end), raw=text[start:end])
+
+
+def _blank(match: re.Match[str]) -> str:
+    """As many spaces: a calculator's note, as GSM8K writes it, states nothing of its own."""
+    return " " * len(match[0])
 
 
 def _answer(said: Stretch, value: Value | None) -> Answer | None:
@@ -136,7 +145,8 @@ def _stated(said: Stretch, kind: str) -> tuple[Answer | None, bool]:
         return _letter(said), True
     if kind == "text":
         return _answer(said, _words(said)), True
-    if kind == "auto" and (letter := _letter(said, capital=True)):
+    capital = not said.text.lstrip(" *").startswith("(")
+    if kind == "auto" and (letter := _letter(said, capital=capital)):
         return letter, True
     part = _mathematics(said, kind)
     if part is not None or prose.numbers(said):
@@ -164,6 +174,8 @@ def _mathematics(said: Stretch, kind: str) -> Answer | None:
         whole = read(said.text.replace("*", ""), letters=False)
         number = said.part(0, match.end())
         return _answer(said, whole) if whole and whole.kind == "number" else _typed(number, kind)
+    if _ALGEBRA.search(said.text):
+        return None
     result = said.part(said.text.rfind("=") + 1, len(said.text))
     found = prose.numbers(result)
     return _typed(found[0], kind) if len(found) == 1 else None
@@ -190,7 +202,9 @@ def _letter(said: Stretch, *, capital: bool = False) -> Answer | None:
 
 def _words(said: Stretch) -> Value | None:
     """The clause as words, without emphasis and end marks."""
-    shown = " ".join(said.text.split()).strip(" .,;:!\"'`*_$")
+    shown = said.text.replace("**", "")
+    shown = visible(tidy(shown)) if "\\" in shown else " ".join(shown.split())
+    shown = shown.strip(" .,;:!\"'`*_$")
     value = read(shown)
     return value if value is not None and value.kind == "text" else Value("text", shown)
 
@@ -216,10 +230,22 @@ def _fallback(text: str, kind: str) -> Answer | None:
     """What an unmarked text states; see the top of this file."""
     if kind in ("choice", "text") or _DANGLING.search(text):
         return None
-    said = Stretch(0, text) if kind == "number" else prose.final_sentence(text)
+    said = prose.final_sentence(text)
     if kind == "number":
-        found = prose.numbers(said)
-        return _typed(found[-1], kind) if found else None
+        return _last_number(text, said)
     if prose.NEGATION.search(said.text) or said.text.endswith("?"):
         return None
     return _mathematics(said, kind)
+
+
+def _last_number(text: str, final: Stretch) -> Answer | None:
+    """The number that the final sentence comes to, else the last number of the text."""
+    value = read(final.text, letters=False)
+    if value is not None and value.kind not in ("number", "text"):
+        return None
+    if (answer := _mathematics(final, "number")) is not None:
+        return answer
+    found = prose.numbers(Stretch(0, text))
+    if (options := prose.formulas(final)) and (not found or found[-1].end <= options[-1].end):
+        return _mathematics(options[-1], "number")
+    return _typed(found[-1], "number") if found else None

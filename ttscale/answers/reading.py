@@ -53,7 +53,13 @@ _SIGNS = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _CONTROL = re.compile(r"\\[A-Za-z]+")
 _FORMULA = re.compile(r"[0-9A-Za-z+\-*/^_(){}\[\].,=<>|!:'\\& ]+")
-_ODD = re.compile(r"[0-9] +[0-9]|\.\.|[,;:]$|[+\-*/^_=<]$|^[*/^_=<>,]")
+_PHRASE = re.compile(
+    r"(?<![\\A-Za-z])([A-Za-z]{2,}) +[A-Za-z]|(?<![\\A-Za-z])[A-Za-z] +([A-Za-z]{2,})"
+)
+_ODD = re.compile(
+    r"(?<![0-9 ]) *:|: *(?![0-9 ])|\\(?:f?box|boxed)(?![A-Za-z])|[0-9] +[0-9]|\.\."
+    r"|[,;:]$|[+\-*/^_=<]$|^[*/^_=<>,]"
+)
 _LOOSE = re.compile(r"(?<![A-Za-z]) | (?![A-Za-z])")
 _OTHER_WORDS = (
     "or and not to of in on at by from is are was were than pi sqrt because so times plus minus"
@@ -100,9 +106,10 @@ def _unwrapped(text: str) -> str:
         text = text.rstrip(";,:").rstrip()
         if text.endswith(".") and not text.endswith(".."):
             text = text[:-1].rstrip()
-        for start, end in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
+        for start, end in (("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
             if len(text) > len(start + end) and text.startswith(start) and text.endswith(end):
-                text = text[len(start) : -len(end)]
+                # All of them, for `$x=3$ or $x=5$`.
+                text = text.replace(start, "").replace(end, "")
         if latex.enclosed(text) and text[0] == "{" and not latex.split_top(text[1:-1], _COMMA)[1:]:
             text = text[1:-1]
     return text
@@ -291,6 +298,9 @@ def _formula(text: str) -> Value | None:
         return None
     words = [word for word in _WORD.findall(text) if word not in FUNCTIONS]
     bare = text.replace(" ", "").isalpha()
-    if not any(c.isalnum() for c in text) or any(len(word) > 3 or bare for word in words):
+    phrases = [first or second for first, second in _PHRASE.findall(text)]
+    if any(len(word) > 3 or bare for word in words) or not FUNCTIONS.issuperset(phrases):
+        return None
+    if not any(c.isalnum() for c in text):
         return None
     return Value("expression", _LOOSE.sub("", text).strip())
