@@ -1,1 +1,5 @@
-"""To be written."""
+"""The command `ttscale`; one file a sub-command."""
+
+from ttscale.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,147 @@
+"""The arguments of every command."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from ttscale import __version__
+from ttscale.answers import KINDS
+from ttscale.errors import InvalidInput
+from ttscale.esamp.settings import DISTILLERS, SCOPES
+from ttscale.models import EMBEDDED
+from ttscale.strategies import NAMES, SelfConsistency
+
+EXAMPLES = """\
+examples:
+  ttscale solve "A pen costs 3 dollars. How many dollars do 4 pens cost?"
+  ttscale solve --task word_problems --count 20 --n 16
+  ttscale solve --task gsm_symbolic --count 10 --no-esamp --seed 1
+  ttscale solve --file problems.jsonl --json > answers.jsonl
+  ttscale models pull
+  ttscale verify
+"""
+
+SOLVE_NOTES = """\
+A file holds one JSON object a line: {"question": ..., "answer": ..., "id": ...}; only the question
+is needed. With known answers the accuracy of the strategy is shown beside that of single samples.
+
+exit codes: 0 done; 1 a question was lost, or the file has broken lines; 2 bad input; 3 the model or
+engine could not be made; 130 interrupted (what was finished is printed)
+
+examples:
+  ttscale solve "What is 17 * 3?" --n 8
+  ttscale solve --task word_problems --count 20 --strategy best-of-n
+  ttscale solve --file problems.jsonl --model Qwen/Qwen2.5-1.5B-Instruct --json
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises InvalidInput instead of printing the usage and leaving."""
+
+    def __init__(self, **settings: Any) -> None:  # those of ArgumentParser
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=layout, allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error, so that all errors are shown in one way."""
+        raise InvalidInput(f"{message}; see `{self.prog} --help`")
+
+
+def build_parser() -> Parser:
+    """The parser of `ttscale` and all its commands."""
+    parser = Parser(
+        prog="ttscale",
+        description="Test-time scaling: draw many samples of a question, select one answer.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("--version", action="version", version=f"ttscale {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_solve(commands)
+    _add_models(commands)
+    commands.add_parser("strategies", help="list the strategies and their settings")
+    verify = commands.add_parser("verify", help="check that ESamp works in the installed vLLM")
+    verify.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def _add_models(commands: argparse._SubParsersAction[Parser]) -> None:
+    models = commands.add_parser("models", help="list the models that come with ttscale")
+    models.add_argument(
+        "action", nargs="?", choices=("list", "pull"), default="list", help="default: list"
+    )
+
+
+def _add_solve(commands: argparse._SubParsersAction[Parser]) -> None:
+    solve = commands.add_parser(
+        "solve",
+        help="answer a question, a file of questions, or a task",
+        description="Answer a question, a file of questions, or a task.",
+        epilog=SOLVE_NOTES,
+    )
+    _add_source(solve)
+    _add_strategy(solve)
+    _add_sampling(solve)
+    _add_esamp(solve)
+
+
+def _add_source(solve: Parser) -> None:
+    group = solve.add_argument_group("what to solve (one of the three)")
+    group.add_argument("question", nargs="?", help="a question")
+    group.add_argument("--file", metavar="PATH", help="questions as JSON lines")
+    group.add_argument(
+        "--task", metavar="NAME", help="word_problems, or a task of reasoning-gym (ttscale[eval])"
+    )
+    group.add_argument(
+        "--count", type=int, metavar="K", help="problems to take (task: 20, file: all)"
+    )
+    group.add_argument("--system", metavar="TEXT", help="system turn in front of each question")
+    group.add_argument(
+        "--instruction",
+        metavar="TEXT",
+        help="what follows each question; empty for nothing (default: one for mathematics)",
+    )
+    group.add_argument("--json", action="store_true", help="print one JSON object per question")
+
+
+def _add_strategy(solve: Parser) -> None:
+    group = solve.add_argument_group("model and strategy")
+    group.add_argument(
+        "--model", default=EMBEDDED, help="name, folder or hub name (default: %(default)s)"
+    )
+    group.add_argument(
+        "--strategy",
+        choices=tuple(NAMES),
+        default=SelfConsistency.name,
+        help="how the answer is selected (default: %(default)s)",
+    )
+    group.add_argument("--n", type=int, default=16, help="samples per question (default: 16)")
+    group.add_argument(
+        "--kind",
+        choices=KINDS,
+        help="kind of answer to look for (default: number when all known answers are, else auto)",
+    )
+    group.add_argument(
+        "--concurrency", type=int, default=8, help="questions in work at one time (default: 8)"
+    )
+
+
+def _add_sampling(solve: Parser) -> None:
+    group = solve.add_argument_group("sampling")
+    group.add_argument("--temperature", type=float, default=0.8, help="default: 0.8")
+    group.add_argument("--top-p", type=float, default=1.0, help="default: 1")
+    group.add_argument("--max-tokens", type=int, default=512, help="per sample (default: 512)")
+    group.add_argument(
+        "--fire-temperature", type=float, help="temperature of the first token alone (FIRE)"
+    )
+    group.add_argument("--seed", type=int, help="same seed, same task and samples")
+
+
+def _add_esamp(solve: Parser) -> None:
+    group = solve.add_argument_group("Exploratory Sampling")
+    group.add_argument(
+        "--esamp", action=argparse.BooleanOptionalAction, default=True, help="default: on"
+    )
+    group.add_argument("--beta", type=float, help="strength (default: 0.25)")
+    group.add_argument("--distiller", choices=DISTILLERS, help="default: ridge")
+    group.add_argument("--scope", choices=SCOPES, help="default: prompt")
