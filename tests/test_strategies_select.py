@@ -151,8 +151,8 @@ def test_argmax_calls_equal_samples_of_one_answer_no_tie() -> None:
 def test_best_member_puts_unknown_and_nan_last() -> None:
     """A log-probability that is unknown or no number never beats a known one."""
     candidates = [
-        candidate("a", index=0),
-        candidate("b", index=1, logprob=math.nan),
+        candidate("a", index=0, logprob=math.nan),
+        candidate("b", index=1),
         candidate("c", index=2, logprob=-50.0),
     ]
 

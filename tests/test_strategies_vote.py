@@ -16,11 +16,20 @@ def boxed(*values: str | None) -> list[Answer | None]:
 
 
 def test_equivalent_answers_are_one_class() -> None:
-    """Two spellings of a number vote together, in the spelling that most members use."""
+    """Two spellings of a number vote together."""
     count = tally(boxed("7", "9", "7.0", "7"), [1.0] * 4, seed=0)
 
     assert count.votes == (Vote("7", 3, 3.0, (0, 2, 3)), Vote("9", 1, 1.0, (1,)))
     assert (count.decided, count.tie, count.lead) == (True, False, 2.0)
+
+
+def test_class_is_spelled_as_most_members_spell_it() -> None:
+    """Of two spellings the more frequent names the class, else the first in the alphabet."""
+    most = tally(boxed("0.5", "1/2", r"\frac{1}{2}"), [1.0] * 3, seed=0)
+    even = tally(boxed("1/2", "0.5"), [1.0] * 2, seed=0)
+
+    assert [(vote.answer, vote.count) for vote in most.votes] == [("1/2", 3)]
+    assert [(vote.answer, vote.count) for vote in even.votes] == [("0.5", 2)]
 
 
 def test_abstentions_do_not_vote() -> None:

@@ -61,11 +61,11 @@ async def test_object_with_asynchronous_call_is_awaited() -> None:
 
 async def test_synchronous_function_does_not_block_the_loop() -> None:
     """A function that waits for the event loop gets what it waits for."""
-    ready = threading.Event()
-    asyncio.get_running_loop().call_soon(ready.set)
+    loop, ready = asyncio.get_running_loop(), threading.Event()
 
     def wait(question: str, text: str) -> float:
-        return 1.0 if ready.wait(timeout=30) else 0.0
+        loop.call_soon_threadsafe(ready.set)
+        return 1.0 if ready.wait(timeout=10) else 0.0
 
     assert (await scored(CallableVerifier(wait), "a")).scores == (CandidateScore(0, 1.0),)
 

@@ -29,8 +29,9 @@ def says(**probabilities: float) -> dict[str, float]:
     ("top", "expected"),
     [
         (says(Yes=0.6, No=0.2), 0.75),
-        ({"Yes": math.log(0.2), " yes": math.log(0.1), "YES\n": math.log(0.3)}, 1.0),
-        ({"Ġno": math.log(0.2), "▁No": math.log(0.1), " NO": math.log(0.3)}, 0.0),
+        ({"Yes": math.log(0.2), " yes": math.log(0.1), "No": math.log(0.1)}, 0.75),
+        ({"YES\n": math.log(0.3), " NO": math.log(0.1)}, 0.75),
+        ({"Ġno": math.log(0.2), "▁No": math.log(0.1), "yes": math.log(0.1)}, 0.25),
         (says(Yes=0.1, No=0.1, Maybe=0.8), 0.5),
         (says(Yesterday=0.8, Yes=0.02, Not=0.1, No=0.08), 0.2),
         ({"Yes": -math.inf, "No": 0.0}, 0.0),
