@@ -1,0 +1,198 @@
+"""All distillers of one kind, one slot a group, and what happened in each.
+
+Slots are dense: when a group leaves, the last one moves into its place, so the groups in use are
+always the first ones and every step works on views. Nothing here waits for the device except
+`close`, which reads one slot's counters when its group ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ttscale.esamp.distiller import Distiller, Prediction, SlotTensors
+from ttscale.esamp.fusion import directions
+
+CURVE_STEPS = (8, 32, 128)  # training steps at which the relative error is kept
+NON_FINITE = "non_finite"
+# h1 and hL of a real row are never this small; it keeps 0 / 0 out of the relative error
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Which rows of a batch belong to which slots, as tensors on the device.
+
+    Attributes:
+        batch: (k,) row of the batch.
+        slot: (k,) slot of the row's group.
+        padded: (k,) place of the row in the padded (groups, width) layout, flattened.
+        mask: (groups, width), 1 for the rows to train on.
+        beta: (k,) strength of each row.
+        codes: (k,) FUSION_CODES of each row.
+        noisy: For each row that asks for noise: (its place in k, seed of its group).
+    """
+
+    batch: Tensor
+    slot: Tensor
+    padded: Tensor
+    mask: Tensor
+    beta: Tensor
+    codes: Tensor
+    noisy: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What `learn` needs of a step whose logits are made."""
+
+    rows: Rows
+    made: Prediction
+    target: Tensor  # (groups, width, hidden)
+    error: Tensor  # (k,) relative error of each row
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened in one slot, read from the device."""
+
+    rows_mixed: int = 0
+    steps_trained: int = 0
+    relative_error: float | None = None
+    curve: dict[int, float] = field(default_factory=dict)
+    non_finite: int = 0
+
+
+class Bank:
+    """The distillers of one kind and their counters, by slot."""
+
+    def __init__(self, distiller: Distiller, device: torch.device) -> None:
+        self.distiller = distiller
+        self.live = 0
+        self._device = device
+        shapes = {"rows": (), "steps": (), "error": (), "bad": (), "curve": (len(CURVE_STEPS),)}
+        # float64: a long-lived shared group passes 2^24 rows
+        self._counts = SlotTensors(shapes, device, torch.float64)
+        self._marks = torch.tensor(CURVE_STEPS, device=device)
+        self._draws = 0
+
+    @property
+    def bytes_per_slot(self) -> int:
+        """Bytes held for one group."""
+        return self.distiller.slots.bytes_per_slot + self._counts.bytes_per_slot
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes held for all slots, used or not."""
+        return self.bytes_per_slot * self.distiller.slots.capacity
+
+    def open(self, seed: int) -> int:
+        """Give a new group a fresh distiller; returns its slot."""
+        slot, self.live = self.live, self.live + 1
+        self.distiller.slots.reserve(self.live)
+        self._counts.reserve(self.live)
+        self.distiller.reset(slot, seed)
+        for name in ("rows", "steps", "error", "bad"):
+            self._counts[name][slot] = 0
+        self._counts["error"][slot] = torch.nan
+        self._counts["curve"][slot] = torch.nan
+        return slot
+
+    def close(self, slot: int) -> int:
+        """Free `slot`; returns the slot whose group now lives in it (the one that was last)."""
+        last = self.live = self.live - 1
+        if slot != last:
+            self.distiller.slots.move(last, slot)
+            self._counts.move(last, slot)
+        if not self.live:
+            self.distiller.slots.release()
+            self._counts.release()
+        return last
+
+    def counts(self, slot: int) -> Counts:
+        """Read one slot's counters; on a GPU this waits for the device."""
+        rows, steps, error, bad = (
+            float(self._counts[name][slot]) for name in ("rows", "steps", "error", "bad")
+        )
+        curve = zip(CURVE_STEPS, self._counts["curve"][slot].tolist(), strict=True)
+        return Counts(
+            rows_mixed=int(rows),
+            steps_trained=int(steps),
+            relative_error=None if error != error else error,
+            curve={step: value for step, value in curve if value == value},
+            non_finite=int(bad),
+        )
+
+    def mix(self, rows: Rows, h1: Tensor, hL: Tensor) -> tuple[Tensor, Pending]:
+        """The mixed states of `rows`, (k, hidden) in float32, and what is left to learn from.
+
+        Args:
+            rows: Layout of the step.
+            h1: (batch, hidden), first layer's output.
+            hL: (batch, hidden), what the LM head receives.
+
+        A group in which a value is not finite keeps its reference states from then on.
+        """
+        reference = hL[rows.batch].float()
+        made = self.distiller.predict(self._pad(rows, h1[rows.batch].float()), rows.mask)
+        predicted = made.hL.flatten(0, 1)[rows.padded]
+        direction = directions(reference, predicted, rows.codes, self._noise(rows, reference))
+        mixed = reference + rows.beta.unsqueeze(1) * direction
+        good = self._judge(rows, mixed)
+        error = (reference - predicted).norm(dim=1) / reference.norm(dim=1).clamp_min(_TINY)
+        pending = Pending(rows, made, self._pad(rows, reference), error)
+        return torch.where(good.unsqueeze(1), mixed, reference), pending
+
+    def learn(self, pending: Pending) -> None:
+        """Train every group of the step on its rows, once, and count it (Eq. 10)."""
+        rows = pending.rows
+        groups = rows.mask.shape[0]
+        healthy = (self._counts["bad"][:groups] == 0).unsqueeze(1)
+        mask = rows.mask * healthy
+        self.distiller.update(pending.made, pending.target, mask)
+        self._count_steps(rows, mask, pending.error)
+
+    def _pad(self, rows: Rows, values: Tensor) -> Tensor:
+        """(k, hidden) -> (groups, width, hidden), zero where no row is."""
+        groups, width = rows.mask.shape
+        padded = values.new_zeros((groups * width, values.shape[1]))
+        return padded.index_copy_(0, rows.padded, values).unflatten(0, (groups, width))
+
+    def _noise(self, rows: Rows, like: Tensor) -> Tensor | None:
+        """Standard normal draws for the rows that ask for noise, seeded by group and draw."""
+        if not rows.noisy:
+            return None
+        self._draws += 1
+        noise = torch.zeros_like(like)
+        for place, seed in rows.noisy:
+            draw = torch.Generator(self._device).manual_seed(hash((seed, place, self._draws)))
+            noise[place].normal_(generator=draw)
+        return noise
+
+    def _judge(self, rows: Rows, mixed: Tensor) -> Tensor:
+        """Which rows may be mixed, (k,); counts them, and the groups that break in this step."""
+        bad = self._counts["bad"]
+        finite = mixed.isfinite().all(dim=1)
+        broken = torch.zeros_like(bad).index_add_(0, rows.slot, (~finite).to(bad.dtype))
+        bad += (broken > 0) & (bad == 0)
+        good = (bad == 0)[rows.slot]
+        counted = (good & (rows.beta > 0)).to(bad.dtype)
+        self._counts["rows"].index_add_(0, rows.slot, counted)
+        return good
+
+    def _count_steps(self, rows: Rows, mask: Tensor, error: Tensor) -> None:
+        """Count the trained groups' steps and keep their mean relative error."""
+        groups = mask.shape[0]
+        steps, last = self._counts["steps"][:groups], self._counts["error"][:groups]
+        by_row = torch.zeros_like(mask).flatten().index_copy_(0, rows.padded, error)
+        by_row = torch.where(mask > 0, by_row.view_as(mask), torch.zeros_like(mask))
+        number = mask.sum(dim=1)
+        trained = number > 0
+        mean = by_row.sum(dim=1) / number.clamp_min(1.0)
+        steps += trained
+        last.copy_(torch.where(trained, mean.to(last.dtype), last))
+        at_mark = trained.unsqueeze(1) & (steps.unsqueeze(1) == self._marks)
+        curve = self._counts["curve"][:groups]
+        curve.copy_(torch.where(at_mark, last.unsqueeze(1), curve))

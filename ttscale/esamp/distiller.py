@@ -1,0 +1,88 @@
+"""The protocol of a latent distiller, batched over the groups that hold one each.
+
+Tensors are padded: `groups` distillers times `rows` rows, and `mask (groups, rows)` is 1 where a
+row is real and 0 where it pads. Padding rows of `h1` are zero. Slots are dense: the distillers in
+use are always the first `groups` of the bank, so that predict and update work on views.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Distiller", "Prediction", "SlotTensors"]
+
+
+class Prediction(NamedTuple):
+    """What `predict` returns and `update` needs: the estimate and the activations behind it."""
+
+    hL: Tensor  # (groups, rows, hidden), float32
+    saved: tuple[Tensor, ...]
+
+
+class Distiller(Protocol):
+    """Predicts the last hidden state from the first layer's, and learns from the truth (Eq. 3)."""
+
+    @property
+    def slots(self) -> SlotTensors:
+        """The memory of all distillers, by slot."""
+        ...
+
+    def reset(self, slot: int, seed: int) -> None:
+        """Make `slot` a fresh distiller; everything it draws comes from `seed`."""
+        ...
+
+    def predict(self, h1: Tensor, mask: Tensor) -> Prediction:
+        """Estimate hL (groups, rows, hidden) from h1 (groups, rows, hidden); trains nothing."""
+        ...
+
+    def update(self, made: Prediction, hL: Tensor, mask: Tensor) -> None:
+        """One training step of every group on its real rows; groups without any stay as they are.
+
+        Args:
+            made: What `predict` returned for these rows.
+            hL: (groups, rows, hidden), float32.
+            mask: (groups, rows), 1 for the rows to learn from.
+        """
+        ...
+
+
+class SlotTensors:
+    """Tensors whose first dimension is the slot; they grow together, by doubling."""
+
+    def __init__(
+        self,
+        shapes: dict[str, tuple[int, ...]],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._shapes = shapes
+        self._make = {"device": device, "dtype": dtype}
+        self.bytes_per_slot = dtype.itemsize * sum(torch.Size(s).numel() for s in shapes.values())
+        self.release()
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def release(self) -> None:
+        """Give all memory back; every slot is gone."""
+        self.capacity = 0
+        self._tensors = {n: torch.zeros((0, *s), **self._make) for n, s in self._shapes.items()}
+
+    def reserve(self, slots: int) -> None:
+        """Hold memory for at least `slots` slots, keeping what is there."""
+        if slots <= self.capacity:
+            return
+        capacity = max(slots, 2 * self.capacity)
+        for name, old in self._tensors.items():
+            new = torch.zeros((capacity, *self._shapes[name]), **self._make)
+            new[: self.capacity] = old
+            self._tensors[name] = new
+        self.capacity = capacity
+
+    def move(self, source: int, target: int) -> None:
+        """Copy every tensor's slot `source` over `target`."""
+        for tensor in self._tensors.values():
+            tensor[target] = tensor[source]

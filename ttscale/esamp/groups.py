@@ -1,0 +1,248 @@
+"""Who shares a distiller: groups, their members (requests) and their lifetimes.
+
+A group opens with its first member and closes when its last one leaves; what happened in it is
+then kept in a bounded ledger until it is asked for. The number of bytes held is bounded: a group
+that finds no room samples plainly, and that is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ttscale.esamp.bank import NON_FINITE, Bank, Counts, Pending, Rows
+from ttscale.esamp.fusion import FUSION_CODES
+from ttscale.esamp.ridge import RidgeDistiller
+from ttscale.esamp.settings import ESamp
+from ttscale.esamp.swiglu import SwiGLUDistiller
+from ttscale.types import ESampReport
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 1 << 30
+LEDGER_SIZE = 4096
+NO_ROOM = "no_room"
+EXCEPTION = "exception"
+
+_KINDS: dict[str, Callable[[int, torch.device], RidgeDistiller | SwiGLUDistiller]] = {
+    "ridge": RidgeDistiller,
+    "swiglu": SwiGLUDistiller,
+}
+GroupKey = tuple[str, str]  # (name of the group, kind of distiller)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One decode row of a batch: where it stands, its group, how it is mixed."""
+
+    index: int
+    group: GroupKey
+    beta: float
+    fusion: str
+    trains: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A step's rows laid out for each bank; valid while `version` is the groups' version."""
+
+    version: int
+    parts: tuple[tuple[Bank, Rows, tuple[GroupKey, ...]], ...]
+
+
+@dataclass(slots=True)
+class _Group:
+    seed: int
+    slot: int | None  # None: no room, or broken
+    members: set[str] = field(default_factory=set)
+    fallbacks: Counter[str] = field(default_factory=Counter)
+    counts: Counts = field(default_factory=Counts)  # what a slot had counted when it was lost
+
+
+class Groups:
+    """The groups of one worker.
+
+    Args:
+        hidden: Width of the model's hidden states.
+        device: Where the states are.
+        max_bytes: Bound on the bytes held for distillers.
+    """
+
+    def __init__(self, hidden: int, device: torch.device, max_bytes: int = MAX_BYTES) -> None:
+        self._banks = {kind: Bank(make(hidden, device), device) for kind, make in _KINDS.items()}
+        self._device = device
+        self._max_bytes = max_bytes
+        self._groups: dict[GroupKey, _Group] = {}
+        self._group_of: dict[str, GroupKey] = {}
+        self._ledger: OrderedDict[GroupKey, ESampReport] = OrderedDict()
+        self._closed = ESampReport()
+        self.version = 0
+
+    @property
+    def live(self) -> int:
+        """Number of distillers in use."""
+        return sum(bank.live for bank in self._banks.values())
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes held for distillers now."""
+        return sum(bank.bytes_held for bank in self._banks.values())
+
+    def join(self, member: str, name: str, settings: ESamp) -> GroupKey:
+        """Make `member` one of the group `name`, which opens if it is new."""
+        key = (name, settings.distiller)
+        if key not in self._groups:
+            self._groups[key] = self._open(settings)
+        self._groups[key].members.add(member)
+        self._group_of[member] = key
+        return key
+
+    def leave(self, member: str) -> None:
+        """Take `member` out of its group, which closes with its last one."""
+        key = self._group_of.pop(member, None)
+        if key is None:
+            return
+        group = self._groups[key]
+        group.members.discard(member)
+        if not group.members:
+            self._close(key)
+
+    def plan(self, rows: Sequence[Row]) -> Plan:
+        """Lay out a step's rows; rows of a group without a distiller are left out."""
+        parts = []
+        for kind, bank in self._banks.items():
+            mine = [r for r in rows if r.group[1] == kind and self._slot(r.group) is not None]
+            if mine:
+                keys = tuple(dict.fromkeys(r.group for r in mine))
+                parts.append((bank, self._lay_out(mine, bank.live), keys))
+        return Plan(self.version, tuple(parts))
+
+    def mix(
+        self, plan: Plan, h1: Tensor, hL: Tensor
+    ) -> tuple[list[tuple[Tensor, Tensor]], list[Pending]]:
+        """Mix the planned rows.
+
+        Args:
+            plan: From `plan`, of this version.
+            h1: (batch, hidden).
+            hL: (batch, hidden).
+
+        Returns:
+            Pairs (rows (k,), mixed states (k, hidden) in float32), and what `learn` needs.
+        """
+        mixed, pending = [], []
+        for bank, rows, _ in plan.parts:
+            states, left = bank.mix(rows, h1, hL)
+            mixed.append((rows.batch, states))
+            pending.append(left)
+        return mixed, pending
+
+    def learn(self, plan: Plan, pending: Sequence[Pending]) -> None:
+        """Train on a mixed step, once."""
+        for (bank, _, _), left in zip(plan.parts, pending, strict=True):
+            bank.learn(left)
+
+    def break_off(self, plan: Plan, cause: str = EXCEPTION) -> None:
+        """Let every group of `plan` sample plainly from now on, and count why."""
+        for key in [key for _, _, keys in plan.parts for key in keys]:
+            group = self._groups.get(key)
+            if group is not None and group.slot is not None:
+                group.counts = self._banks[key[1]].counts(group.slot)
+                group.fallbacks[cause] += 1
+                self._free(key)
+
+    def report(self, name: str) -> ESampReport | None:
+        """What happened in the group `name`, over its distillers; None if it is not known."""
+        live = [self._live_report(key) for key in self._groups if key[0] == name]
+        ended = [report for key, report in self._ledger.items() if key[0] == name]
+        reports = live + ended
+        return sum(reports[1:], start=reports[0]) if reports else None
+
+    def total(self) -> ESampReport:
+        """What happened in all groups since the start; `bytes_held` is what is held now."""
+        live = [self._live_report(key) for key in self._groups]
+        whole = sum(live, start=self._closed)
+        return ESampReport(
+            whole.rows_mixed,
+            whole.steps_trained,
+            whole.fallbacks,
+            whole.relative_error,
+            self.bytes_held,
+        )
+
+    def _open(self, settings: ESamp) -> _Group:
+        bank = self._banks[settings.distiller]
+        grows = bank.live == bank.distiller.slots.capacity
+        slots_more = max(1, bank.live) if grows else 0  # slots double
+        if self.bytes_held + slots_more * bank.bytes_per_slot > self._max_bytes:
+            log.warning("no room for another distiller within %d bytes", self._max_bytes)
+            return _Group(settings.seed, None, fallbacks=Counter({NO_ROOM: 1}))
+        self.version += 1
+        return _Group(settings.seed, bank.open(settings.seed))
+
+    def _close(self, key: GroupKey) -> None:
+        report = self._live_report(key)
+        if self._groups[key].slot is not None:
+            self._free(key)
+        del self._groups[key]
+        self._closed = self._closed + report
+        if key in self._ledger:
+            report = self._ledger.pop(key) + report
+        self._ledger[key] = report
+        while len(self._ledger) > LEDGER_SIZE:
+            self._ledger.popitem(last=False)
+
+    def _free(self, key: GroupKey) -> None:
+        """Give the slot of `key` back; the last slot's group moves into it."""
+        slot = self._groups[key].slot
+        if slot is None:
+            return
+        moved = self._banks[key[1]].close(slot)
+        self._groups[key].slot = None
+        for other, group in self._groups.items():
+            if other[1] == key[1] and group.slot == moved:
+                group.slot = slot
+        self.version += 1
+
+    def _slot(self, key: GroupKey) -> int | None:
+        group = self._groups.get(key)
+        return None if group is None else group.slot
+
+    def _live_report(self, key: GroupKey) -> ESampReport:
+        group, bank = self._groups[key], self._banks[key[1]]
+        counts = group.counts if group.slot is None else bank.counts(group.slot)
+        causes = dict(group.fallbacks)
+        if counts.non_finite:
+            causes[NON_FINITE] = counts.non_finite
+        size = bank.bytes_per_slot if group.slot is not None else 0
+        return ESampReport(
+            counts.rows_mixed, counts.steps_trained, causes, counts.relative_error, size
+        )
+
+    def _lay_out(self, rows: Sequence[Row], groups: int) -> Rows:
+        """Pad the rows of each slot to the same width."""
+        slots = [self._groups[r.group].slot or 0 for r in rows]
+        place, filled = [], [0] * groups
+        for slot in slots:
+            place.append(filled[slot])
+            filled[slot] += 1
+        width = max(filled)
+        padded = [s * width + p for s, p in zip(slots, place, strict=True)]
+        mask = torch.zeros(groups * width)
+        mask[padded] = torch.tensor([float(r.trains) for r in rows])
+        seeds = [(k, self._groups[r.group].seed) for k, r in enumerate(rows) if r.fusion == "noise"]
+        whole = {"device": self._device, "dtype": torch.long}
+        return Rows(
+            batch=torch.tensor([r.index for r in rows], **whole),
+            slot=torch.tensor(slots, **whole),
+            padded=torch.tensor(padded, **whole),
+            mask=mask.view(groups, width).to(self._device),
+            beta=torch.tensor([r.beta for r in rows], device=self._device),
+            codes=torch.tensor([FUSION_CODES[r.fusion] for r in rows], **whole),
+            noisy=tuple(seeds),
+        )

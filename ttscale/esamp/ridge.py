@@ -1,0 +1,76 @@
+"""The closed-form distiller: ridge regression, exact after every step.
+
+Features are a fixed random projection of the RMS-normed h1 and a constant. For the rows seen so
+far, stacked in Phi and Y, ridge regression solves `W = (lam I + Phi^T Phi)^-1 Phi^T Y`. With
+`P = (lam I + Phi^T Phi)^-1` held instead of the rows, m new rows X change it by the block form of
+the Sherman-Morrison-Woodbury identity (recursive least squares; Hager 1989, "Updating the inverse
+of a matrix"):
+
+    K  = (I + X P X^T)^-1 X P      (m, features)
+    W <- W + K^T (Y - X W)
+    P <- P - K^T (X P)
+
+A padding row is zero in X, hence zero in K, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ttscale.esamp.distiller import Prediction, SlotTensors
+
+FEATURES = 128
+RIDGE = 10.0
+PROJECTION_SEED = 20240  # one projection for all groups; it must not change while one is alive
+
+
+class RidgeDistiller:
+    """Recursive least squares from `features` random projections of h1, plus a bias, to hL.
+
+    One slot holds `4 ((features + 1)^2 + (features + 1) hidden)` bytes.
+    """
+
+    def __init__(
+        self,
+        hidden: int,
+        device: torch.device,
+        features: int = FEATURES,
+        ridge: float = RIDGE,
+    ) -> None:
+        width = features + 1
+        self._ridge = ridge
+        self.slots = SlotTensors({"P": (width, width), "W": (width, hidden)}, device)
+        draw = torch.Generator().manual_seed(PROJECTION_SEED)
+        projection = torch.randn(hidden, features, generator=draw) / hidden**0.5
+        self._projection = projection.to(device)
+
+    def reset(self, slot: int, seed: int) -> None:  # noqa: ARG002 - nothing is drawn per slot
+        """Forget everything: `P = I / ridge`, `W = 0`."""
+        self.slots["P"][slot] = torch.eye(self.slots["P"].shape[-1]) / self._ridge
+        self.slots["W"][slot] = 0
+
+    def features(self, h1: Tensor) -> Tensor:
+        """(..., hidden) -> (..., features + 1): RMS norm, projection, and the constant 1."""
+        scale = h1.square().mean(-1, keepdim=True).add(1e-6).rsqrt()
+        projected = (h1 * scale) @ self._projection
+        return torch.cat([projected, torch.ones_like(projected[..., :1])], dim=-1)
+
+    def predict(self, h1: Tensor, mask: Tensor) -> Prediction:
+        """Estimate hL (groups, rows, hidden) from h1 (groups, rows, hidden); trains nothing."""
+        phi = self.features(h1) * mask.unsqueeze(-1)  # X: [G, m, F]
+        return Prediction(torch.bmm(phi, self.slots["W"][: h1.shape[0]]), (phi,))
+
+    def update(self, made: Prediction, hL: Tensor, mask: Tensor) -> None:
+        """Take the masked rows into the regression; see the module docstring."""
+        groups = hL.shape[0]
+        keep = mask.unsqueeze(-1)
+        X = made.saved[0] * keep
+        P, W = self.slots["P"][:groups], self.slots["W"][:groups]
+        XP = torch.bmm(X, P)  # [G, m, F]
+        inner = torch.bmm(XP, X.mT)  # [G, m, m]
+        inner.diagonal(dim1=-2, dim2=-1).add_(1.0)
+        lower, _ = torch.linalg.cholesky_ex(inner)  # no host sync, unlike cholesky
+        K = torch.cholesky_solve(XP, lower)  # [G, m, F]
+        W.baddbmm_(K.mT, (hL - made.hL) * keep)
+        P.baddbmm_(K.mT, XP, alpha=-1.0)

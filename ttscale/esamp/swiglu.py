@@ -1,0 +1,111 @@
+"""The paper's distiller, to the letter: two residual gated-SwiGLU blocks trained with Adam.
+
+    x <- x + W_down( silu(W_gate x) * (W_up x) )        inner width 384 (Eq. 3, App. E.2)
+
+One Adam step per decode step on the batch mean of `||hL - f(h1)||^2` (Eq. 10): learning rate 4e-4,
+eps 1e-4, gradient-norm clip 0.5. Each group has parameters, moments and a step count of its own,
+held in stacked tensors, so that all groups of a batch are trained by the same few products. The
+gradient is written out, since vLLM runs its workers in inference mode, where autograd is off.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ttscale.esamp.distiller import Prediction, SlotTensors
+
+WIDTH = 384
+BLOCKS = 2
+LEARNING_RATE = 4e-4
+BETAS = (0.9, 0.999)
+EPS = 1e-4
+CLIP = 0.5
+
+
+class SwiGLUDistiller:
+    """`BLOCKS` residual SwiGLU blocks per group, batched over groups.
+
+    One slot holds `4 (18 hidden width + 1)` bytes: parameters and two moments.
+    """
+
+    def __init__(self, hidden: int, device: torch.device, width: int = WIDTH) -> None:
+        self._hidden, self._width = hidden, width
+        # in: gate and up projections of each block, stacked; down: back to the residual stream
+        shapes = {"in": (BLOCKS, hidden, 2 * width), "down": (BLOCKS, width, hidden)}
+        self._sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
+        self._shapes = shapes
+        total = sum(self._sizes.values())
+        flat = {"theta": (total,), "m": (total,), "v": (total,), "step": (1,)}
+        self.slots = SlotTensors(flat, device)
+
+    def reset(self, slot: int, seed: int) -> None:
+        """Fresh parameters: gate and up as `torch.nn.Linear` draws them, down zero.
+
+        With `down` zero f starts as the identity on the residual stream.
+        """
+        draw = torch.Generator().manual_seed(seed)
+        theta = torch.zeros(sum(self._sizes.values()))
+        bound = self._hidden**-0.5
+        theta[: self._sizes["in"]].uniform_(-bound, bound, generator=draw)
+        self.slots["theta"][slot] = theta.to(self.slots["theta"].device)
+        for name in ("m", "v", "step"):
+            self.slots[name][slot] = 0
+
+    def _split(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """(G, total) -> in (G, blocks, hidden, 2 width), down (G, blocks, width, hidden)."""
+        cut = self._sizes["in"]
+        return (
+            flat[:, :cut].unflatten(1, self._shapes["in"]),
+            flat[:, cut:].unflatten(1, self._shapes["down"]),
+        )
+
+    def predict(self, h1: Tensor, mask: Tensor) -> Prediction:  # noqa: ARG002 - rows are apart
+        """Estimate hL (groups, rows, hidden) from h1 (groups, rows, hidden); trains nothing."""
+        w_in, w_down = self._split(self.slots["theta"][: h1.shape[0]])
+        x, saved = h1, []
+        for block in range(BLOCKS):
+            gate, up = torch.bmm(x, w_in[:, block]).chunk(2, dim=-1)  # [G, m, width] each
+            saved += [x, gate, up]
+            x = torch.baddbmm(x, torch.nn.functional.silu(gate) * up, w_down[:, block])
+        return Prediction(x, tuple(saved))
+
+    def update(self, made: Prediction, hL: Tensor, mask: Tensor) -> None:
+        """One clipped Adam step of every group that has a real row."""
+        groups = hL.shape[0]
+        theta = self.slots["theta"][:groups]
+        gradient = self._gradient(theta, made, hL, mask)
+        norm = gradient.norm(dim=1, keepdim=True)
+        gradient *= (CLIP / norm.clamp_min(1e-12)).clamp_max(1.0)
+        self._adam(theta, gradient, mask.amax(dim=1, keepdim=True))
+
+    def _gradient(self, theta: Tensor, made: Prediction, hL: Tensor, mask: Tensor) -> Tensor:
+        """d loss / d theta, (G, total); rows outside the mask weigh nothing."""
+        w_in, w_down = self._split(theta)
+        gradient = torch.zeros_like(theta)
+        g_in, g_down = self._split(gradient)
+        rows = mask.sum(dim=1).clamp_min(1.0)
+        back = 2.0 * (made.hL - hL) * (mask / rows.unsqueeze(1)).unsqueeze(-1)  # d loss / d x
+        for block in reversed(range(BLOCKS)):
+            x, gate, up = made.saved[3 * block : 3 * block + 3]
+            sigmoid = torch.sigmoid(gate)
+            silu = gate * sigmoid
+            torch.bmm((silu * up).mT, back, out=g_down[:, block])
+            inner = torch.bmm(back, w_down[:, block].mT)  # [G, m, width]
+            slope = sigmoid * (1 + gate * (1 - sigmoid))
+            both = torch.cat([inner * up * slope, inner * silu], dim=-1)
+            torch.bmm(x.mT, both, out=g_in[:, block])
+            back = torch.baddbmm(back, both, w_in[:, block].mT)
+        return gradient
+
+    def _adam(self, theta: Tensor, gradient: Tensor, trains: Tensor) -> None:
+        """Adam (Kingma & Ba 2015) where `trains (G, 1)` is 1; the other groups keep everything."""
+        groups = theta.shape[0]
+        m, v, step = (self.slots[name][:groups] for name in ("m", "v", "step"))
+        step += trains
+        m.lerp_(gradient, (1 - BETAS[0]) * trains)
+        v.lerp_(gradient.square_(), (1 - BETAS[1]) * trains)
+        count = step.clamp_min(1.0)
+        rate = LEARNING_RATE * trains / (1 - BETAS[0] ** count)
+        root = (v / (1 - BETAS[1] ** count)).sqrt_().add_(EPS)
+        theta.addcdiv_(m * rate, root, value=-1.0)
