@@ -46,17 +46,18 @@ def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory)
 def _solve(job: Job, engine: Engine, screen: Screen, *, as_json: bool) -> list[Result]:
     """Run the job, print every result and at the end the accuracies."""
     results: list[Result] = []
-    with Progress(screen, len(job.task.problems), job.strategy.n) as progress:
+    progress = Progress(screen, len(job.task.problems), job.strategy.n)
 
-        def emit(result: Result) -> None:
-            results.append(result)
-            with progress.paused():
-                _print(result, job, screen, as_json=as_json)
+    def emit(result: Result) -> None:
+        results.append(result)
+        with progress.paused():
+            _print(result, job, screen, as_json=as_json)
 
-        try:
+    try:
+        with progress:
             asyncio.run(solve_all(job, engine, progress, emit))
-        finally:
-            _print_accuracy(results, screen, as_json=as_json)
+    finally:
+        _print_accuracy(results, screen, as_json=as_json)
     return results
 
 
