@@ -175,12 +175,12 @@ def test_empty_tasks_are_refused(count: int) -> None:
 
 @given(st.integers(0, 10**6))
 def test_word_problems_are_reproducible_and_well_formed(seed: int) -> None:
-    """Same seed, same problems; every answer is a positive whole number below 200."""
+    """Same seed, same problems; every answer is a positive whole number below 50."""
     task = word_problems(2 * len(TEMPLATES), seed)
     assert task == word_problems(2 * len(TEMPLATES), seed)
     for problem in task.problems:
         assert problem.gold is not None
-        assert 1 <= int(problem.gold) < 200
+        assert 1 <= int(problem.gold) < 50
         assert problem.question.endswith("?")
         assert not re.search(r"-\d", problem.question)
 

@@ -19,7 +19,7 @@ def local_engine(model: str) -> AbstractContextManager[Engine]:
         MissingDependency: vLLM is not installed.
         EngineError: vLLM could not start.
     """
-    folder = models.resolve(model)
-    from ttscale.worker.engine import LocalEngine  # loads torch and vLLM
+    models.resolve(model)  # a wrong name is refused at once, before anything heavy is loaded
+    from ttscale.worker.engine import LocalEngine
 
-    return LocalEngine(model=folder)
+    return LocalEngine(model)
