@@ -18,10 +18,13 @@ from typing import TextIO
 
 import sympy
 from math_verify import LatexExtractionConfig, parse, verify
+from sympy.core.relational import Relational
 
 MEMORY = 2 * 1024**3
 GRACE = 5.0
-POINTS = ("0.7390851332151607", "1.3247179572447460", "2.6854520010653064", "0.5671432904097838")
+POINTS = tuple(
+    sympy.Rational(point) for point in ("0.739085133", "1.324717957", "2.685452001", "0.567143291")
+)
 PRECISION = 50
 _READERS = (LatexExtractionConfig(boxed_match_priority=-1),)
 
@@ -39,10 +42,7 @@ def same(a: sympy.Basic, b: sympy.Basic) -> bool:
     math-verify alone compares numbers after rounding, calls some different equations equal, and
     depends on which of the two comes first; so both directions and the numbers have to agree.
     """
-    relations = isinstance(a, sympy.core.relational.Relational)
-    if relations != isinstance(b, sympy.core.relational.Relational):
-        return False
-    if relations:
+    if isinstance(a, Relational) and isinstance(b, Relational):
         return _same_relation(a, b)
     if not (isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr)):
         return False
@@ -54,26 +54,51 @@ def _verified(a: sympy.Basic, b: sympy.Basic) -> bool:
     return bool(verify(a, b, timeout_seconds=None) and verify(b, a, timeout_seconds=None))
 
 
-def _same_numbers(a: sympy.Expr, b: sympy.Expr) -> bool:
-    """Whether both have the same value at two points, to nearly all digits that they carry."""
-    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
-    if a.free_symbols != b.free_symbols or len(symbols) >= len(POINTS):
-        return False
-    tolerance = sympy.Float("1e-13" if a.has(sympy.Float) or b.has(sympy.Float) else "1e-30")
+@lru_cache(maxsize=1024)
+def numbers(formula: sympy.Expr) -> tuple[sympy.Expr, ...]:
+    """The formula's value at two fixed points (one when it has no variable), to 50 digits.
+
+    Empty when it has too many variables, or no number for a value.
+    """
+    symbols = sorted(formula.free_symbols, key=str)
+    if len(symbols) > len(POINTS):
+        return ()
+    found = []
     for shift in range(2 if symbols else 1):
-        at = {s: sympy.Rational(POINTS[(i + shift) % len(POINTS)]) for i, s in enumerate(symbols)}
-        first, second = (sympy.N(side.subs(at), PRECISION) for side in (a, b))
-        if not (first.is_number and second.is_number):
-            return False
-        if not abs(first - second) <= tolerance * max(abs(first), abs(second)):
-            return False
-    return True
+        at = {s: POINTS[(i + shift) % len(POINTS)] for i, s in enumerate(symbols)}
+        value = sympy.N(formula.subs(at), PRECISION)
+        if not value.is_number or not value.is_finite:
+            return ()
+        found.append(value)
+    return tuple(found)
+
+
+def _same_numbers(a: sympy.Expr, b: sympy.Expr) -> bool:
+    """Whether both have the same value at the points, to nearly all digits that they carry."""
+    if a.free_symbols != b.free_symbols or not numbers(a) or not numbers(b):
+        return False
+    return all(_close(x, y, _tolerance(a, b)) for x, y in zip(numbers(a), numbers(b), strict=True))
+
+
+def _tolerance(*formulas: sympy.Expr) -> sympy.Float:
+    """Relative; a decimal among the formulas is only known to the digits of a float."""
+    return sympy.Float("1e-13" if any(f.has(sympy.Float) for f in formulas) else "1e-30")
+
+
+def _close(x: sympy.Expr, y: sympy.Expr, tolerance: sympy.Float) -> bool:
+    return bool(abs(x - y) <= tolerance * max(abs(x), abs(y)))
 
 
 def _same_relation(a: sympy.Basic, b: sympy.Basic) -> bool:
     """Whether one relation is the other times a number (a positive one for inequalities)."""
     (kind, first), (other_kind, second) = _one_sided(a), _one_sided(b)
-    if kind != other_kind or second == 0 or first.free_symbols != second.free_symbols:
+    if kind != other_kind or first.free_symbols != second.free_symbols:
+        return False
+    pairs = list(zip(numbers(first), numbers(second), strict=False))
+    if len(pairs) < 2 or any(y == 0 for _, y in pairs):
+        return False
+    ratios = [x / y for x, y in pairs]
+    if not _close(ratios[0], ratios[1], _tolerance(first, second)):
         return False
     ratio = sympy.simplify(first / second)
     if not ratio.is_number or ratio.is_zero is not False:
@@ -82,7 +107,9 @@ def _same_relation(a: sympy.Basic, b: sympy.Basic) -> bool:
 
 
 def _one_sided(relation: sympy.Basic) -> tuple[str, sympy.Expr]:
-    """The relation as `expression <kind> 0`, with `<` turned into `>`."""
+    """The relation as `expression <kind> 0`, with `<` turned into `>`; other formulas as such."""
+    if not isinstance(relation, Relational):
+        return "", relation
     difference = relation.lhs - relation.rhs
     if relation.rel_op in ("<", "<="):
         return relation.rel_op.replace("<", ">"), -difference
@@ -90,13 +117,15 @@ def _one_sided(relation: sympy.Basic) -> tuple[str, sympy.Expr]:
 
 
 def answer(request: dict[str, object]) -> bool:
-    """Whether the formulas of a request can be read, and are equal when there are two."""
+    """Whether the formulas of a request have values, and are equal when there are two."""
     formulas = request["formulas"]
     found = [read(str(formula)) for formula in formulas] if isinstance(formulas, list) else []
     known = [formula for formula in found if formula is not None]
     if not known or len(known) < len(found):
         return False
-    return len(known) == 1 or same(known[0], known[1])
+    if len(known) == 1:
+        return bool(numbers(_one_sided(known[0])[1]))
+    return same(known[0], known[1])
 
 
 def confine() -> None:

@@ -17,6 +17,7 @@ from ttscale.answers import judge
 from ttscale.answers.reading import read
 from ttscale.answers.values import Answer, Value
 
+MAX_MEMBERS = 16
 _LETTERS = re.compile(r"\\[A-Za-z]+|[A-Za-z]+")
 _CONSTANT_LETTERS = frozenset("ei")
 
@@ -115,8 +116,11 @@ def _same(a: Value, b: Value) -> bool:
 
 
 def _covers(some: tuple[Value, ...], others: tuple[Value, ...]) -> bool:
-    """Whether each of `some` equals one of `others`."""
-    return all(any(_same(x, y) for y in others) for x in some)
+    """Whether each of `some` equals one of `others`; in large sets, as written."""
+    written = {_key(y) for y in others}
+    if len(others) > MAX_MEMBERS:
+        return all(_key(x) in written for x in some)
+    return all(_key(x) in written or any(_same(x, y) for y in others) for x in some)
 
 
 def _same_formula(a: Value, b: Value) -> bool:

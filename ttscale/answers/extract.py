@@ -26,6 +26,7 @@ from ttscale.answers.values import Answer, Value
 KINDS = ("auto", "choice", "math", "number", "text")
 MAX_TEXT = 20_000
 MAX_LONE = 200
+MAX_PLACEHOLDER = 40
 
 _BOX = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])\s*")
 _BARE_BOX = re.compile(r"[^\s$\\{}]+")
@@ -33,7 +34,7 @@ _PLACEHOLDER = re.compile(
     r"[\s.…?_]*|\W*(?:your |the |final )*(?:answer|result|number|value)(?: here)?\W*", re.IGNORECASE
 )
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S[^\n]{0,200})$", re.MULTILINE)
-_LEADING_NUMBER = re.compile(rf"(?:{prose.NUMBER.pattern})(?=[\s*]+[^0-9]*$)")
+_LEADING_NUMBER = re.compile(rf"(?:{prose.NUMBER.pattern})(?=[\s*][^0-9]*$)")
 _LETTER = re.compile(r"[\s*_`\"'(]*([A-Za-z])(?:[)*_`\"'.:]+(?:\s.*)?|\s*)", re.DOTALL)
 _LETTER_LINE = re.compile(r"[\s*_`\"'(]*([A-Z])(?:[)*_`\"'.]*\s*|[).][*_]*\s[^\n]*)")
 _CALCULATOR = re.compile(r"<<[^<>\n]{0,200}>>")
@@ -81,7 +82,7 @@ def _blank(match: re.Match[str]) -> str:
 
 def _answer(said: Stretch, value: Value | None) -> Answer | None:
     """`value`, with where it was said; surrounding space belongs to neither."""
-    if value is None:
+    if value is None or not value.text:
         return None
     raw = said.text.strip()
     start = said.start + len(said.text) - len(said.text.lstrip())
@@ -90,7 +91,7 @@ def _answer(said: Stretch, value: Value | None) -> Answer | None:
 
 def _is_placeholder(text: str, at: int) -> bool:
     """Whether the box at `at` is empty or holds the words of an instruction."""
-    end = text.find("}", at)
+    end = text.find("}", at, at + MAX_PLACEHOLDER)
     return (
         text[at : at + 1] == "{" and end >= 0 and bool(_PLACEHOLDER.fullmatch(text[at + 1 : end]))
     )
@@ -123,7 +124,7 @@ def _boxed(said: Stretch, kind: str) -> Answer | None:
 def _unboxed(text: str, kind: str) -> Answer | None:
     """The answer of a text without a box."""
     said = prose.last_statement(text)
-    hashes = [match for match in _HASHES.finditer(text) if read(match[1])]
+    hashes = list(_HASHES.finditer(text))
     if hashes and (said is None or hashes[-1].start() > said.start):
         last = Stretch(hashes[-1].start(1), hashes[-1][1])
         value = read(last.text)
@@ -163,13 +164,10 @@ def _mathematics(said: Stretch, kind: str) -> Answer | None:
     if value is not None and value.kind != "text" and (kind != "number" or value.kind == "number"):
         return _answer(said, value)
     options = prose.formulas(said)
-    outside = said.text
-    for option in options:
-        outside = outside.replace(option.text, "", 1)
-    if len(options) == 1 and not prose.numbers(Stretch(0, outside)):
-        return _typed(options[0], kind)
     if options:
-        return None
+        outside = Stretch(0, said.text.replace(options[0].text, "", 1))
+        alone = len(options) == 1 and not prose.numbers(outside)
+        return _typed(options[0], kind) if alone else None
     if match := _LEADING_NUMBER.match(said.text):
         whole = read(said.text.replace("*", ""), letters=False)
         number = said.part(0, match.end())

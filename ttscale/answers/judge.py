@@ -21,6 +21,7 @@ from functools import cache
 DEFAULT_LIMIT = 2.0
 START_LIMIT = 120.0
 MAX_FORMULA = 300
+MAX_REMEMBERED = 4096
 
 _log = logging.getLogger(__name__)
 _CONTROL = re.compile(r"\\([A-Za-z]+)")
@@ -45,7 +46,7 @@ class Judge:
         self.timeouts = 0
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
-        self._unreadable: set[str] = set()
+        self._readable: dict[str, bool] = {}
         self._broken = False
 
     def same(self, a: str, b: str) -> bool:
@@ -56,30 +57,37 @@ class Judge:
         if not (_is_safe(a) and _is_safe(b)):
             return False
         with self._lock:
-            return self._readable(a) and self._readable(b) and self._ask([a, b]) is True
+            return self._reads(a) and self._reads(b) and self._ask([a, b]) is True
 
     def close(self) -> None:
         """End the helper process; a later comparison starts a new one."""
         with self._lock:
             self._stop()
 
-    def _readable(self, formula: str) -> bool:
-        """Whether the child can read the formula in time; failures are remembered."""
-        if formula in self._unreadable:
-            return False
-        if self._ask([formula]) is True:
-            return True
-        if len(self._unreadable) >= 4096:
-            self._unreadable.clear()
-        self._unreadable.add(formula)
-        return False
+    def _reads(self, formula: str) -> bool:
+        """Whether the child can read and evaluate the formula in time; remembered."""
+        if formula not in self._readable:
+            if len(self._readable) >= MAX_REMEMBERED:
+                self._readable.clear()
+            self._readable[formula] = self._ask([formula]) is True
+        return self._readable[formula]
 
     def _ask(self, formulas: list[str]) -> bool | None:
-        """The child's verdict; None when it could not be started, failed or was stopped."""
+        """The child's verdict; None when it could not be started, died or was stopped."""
+        request = json.dumps({"formulas": formulas, "limit": self.limit}).encode() + b"\n"
+        reply, stopped = self._exchange(request)
+        if not reply and not stopped:
+            # The child had died before, or dies of this request; a second time tells.
+            reply, stopped = self._exchange(request)
+        if stopped:
+            self._count_timeout()
+        return _verdict(reply)
+
+    def _exchange(self, request: bytes) -> tuple[bytes, bool]:
+        """Exchange with a running child, which ends unless it replies."""
         child = self._running()
         if child is None:
-            return None
-        request = json.dumps({"formulas": formulas, "limit": self.limit}).encode() + b"\n"
+            return b"", False
         try:
             reply, stopped = _exchange(child, request, self.limit)
         except BaseException:
@@ -88,9 +96,7 @@ class Judge:
             raise
         if stopped or not reply:
             self._stop()
-        if stopped:
-            self._count_timeout()
-        return _verdict(reply)
+        return reply, stopped
 
     def _running(self) -> subprocess.Popen[bytes] | None:
         """The child, started if there is none that lives."""
@@ -197,7 +203,8 @@ def _is_safe(formula: str) -> bool:
     # An index means another number (1011_2), except that of a logarithm.
     if len(formula) > MAX_FORMULA or not _SAFE.fullmatch(formula.replace("\\log_", "\\log ")):
         return False
-    return _KNOWN.issuperset(_CONTROL.findall(formula))
+    # The parser keeps only the end of `x=2y=3`, so chains of equations are not given to it.
+    return formula.count("=") <= 1 and _KNOWN.issuperset(_CONTROL.findall(formula))
 
 
 @cache

@@ -48,6 +48,7 @@ _RENAMES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\varnothing(?![A-Za-z])", r"\\emptyset "),
         (r"\\l?dots(?![A-Za-z])|…", "..."),
         (r"\*\*", "^"),
+        (r"_\s?([0-9A-Za-z]+)(?=\s|$)", r"_{\1}"),
     )
 )
 _UPRIGHT = re.compile(r"\\(?:operatorname|math(?:bf|it|sf|bb|cal)|boldsymbol)\s*\{([^{}]*)\}")

@@ -13,6 +13,7 @@ Policies, each of which `equivalent` relies on:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -221,15 +222,7 @@ def _joined(text: str, depth: int) -> Value | None:
     parts = [part.translate(latex.MARKS).strip() for part in parts]
     if len(parts) < 2 or _RELATION.search(text):
         return None
-    names = {match[0].strip() for part in parts if (match := _NAME.match(part))}
-    if len(names) < 2:
-        return _set(tuple(parts), depth)
-    # `x=3, y=5` is another answer than `x=5, y=3`, so the names stay.
-    known = [_formula(part) for part in parts]
-    members = sorted((member for member in known if member is not None), key=_order)
-    if len(members) < len(parts):
-        return None
-    return Value("set", "{" + _listed(tuple(members)) + "}", members=tuple(members))
+    return _set(tuple(parts), depth)
 
 
 def _union(text: str, depth: int) -> Value | None:
@@ -263,7 +256,9 @@ def _bracketed(text: str, depth: int) -> Value | None:
 
 def _set(parts: tuple[str, ...], depth: int) -> Value | None:
     """An unordered set, printed in a fixed order; a set of one is its member."""
-    members = _all(parts, depth)
+    names = {match[0].strip() for part in parts if (match := _NAME.match(part))}
+    # `x=3, y=5` is another answer than `x=5, y=3`, so several names stay.
+    members = _known(map(_formula, parts)) if len(names) > 1 else _all(parts, depth)
     if members is None:
         return None
     distinct = {member.text: member for member in members}
@@ -282,9 +277,14 @@ def _order(value: Value) -> tuple[bool, float, str]:
 
 def _all(parts: list[str] | tuple[str, ...], depth: int) -> tuple[Value, ...] | None:
     """The values of all parts, or None when one is no mathematics."""
-    members = [_content(part, depth + 1) for part in parts]
-    known = tuple(member for member in members if member is not None)
-    return known if len(known) == len(members) else None
+    return _known(_content(part, depth + 1) for part in parts)
+
+
+def _known(values: Iterable[Value | None]) -> tuple[Value, ...] | None:
+    """All of the values, or None when one is missing."""
+    found = tuple(values)
+    known = tuple(value for value in found if value is not None)
+    return known if len(known) == len(found) else None
 
 
 def _listed(members: tuple[Value, ...]) -> str:
