@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
+import types
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +17,14 @@ import pytest
 from ttscale.cli import main
 from ttscale.cli.engine import EngineFactory
 from ttscale.engines import Engine
-from ttscale.errors import EngineError, EngineStopped, MissingDependency, ModelNotFound
+from ttscale.errors import (
+    EngineError,
+    EngineStopped,
+    MissingDependency,
+    ModelNotFound,
+    ScoreError,
+)
+from ttscale.evaluation import Problem, Task
 from ttscale.sampling import Sampler
 from ttscale.testing import ScriptedEngine
 from ttscale.types import ESampReport, Prompt, Samples
@@ -406,6 +415,39 @@ def test_folder_that_is_no_model_ends_with_3(
     error = capsys.readouterr().err
     assert "holds no config.json" in error
     assert error.count("\n") == 1
+
+
+def test_local_engine_gets_the_models_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that may be one is handed on as it was given."""
+    seen: list[str] = []
+    module = types.ModuleType("ttscale.worker.engine")
+
+    def engine(model: str) -> nullcontext[Engine]:
+        seen.append(model)
+        return nullcontext(ScriptedEngine([SEVEN]))
+
+    module.LocalEngine = engine  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ttscale.worker.engine", module)
+    assert main(["solve", "q", "--model", "some/model"]) == 0
+    assert seen == ["some/model"]
+
+
+def test_answer_that_cannot_be_scored_loses_the_question_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The answer is still shown, with why it has no grade."""
+
+    def score(answer: str, problem: Problem) -> float:
+        raise ScoreError("the scorer failed")
+
+    problems = (Problem("a", "7", "1"), Problem("b", None, "2"))
+    task = Task("t", problems, score)
+    monkeypatch.setattr("ttscale.cli.job.from_reasoning_gym", lambda *_: task)
+    assert main(["solve", "--task", "t", "--json"], on(ScriptedEngine([SEVEN]))) == 1
+    first, second = records(capsys.readouterr().out)
+    assert (first["answer"], first["error"]) == ("7", "the scorer failed")
+    assert "correct" not in first
+    assert "error" not in second
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttscale.errors import InvalidInput, MissingDependency
+from ttscale.errors import InvalidInput, MissingDependency, ScoreError
 from ttscale.evaluation import (
     Problem,
     Task,
@@ -142,6 +142,19 @@ def test_reasoning_gym_task_scores_with_its_own_rules() -> None:
         assert not task.right("123456789", problem)
     assert from_reasoning_gym("gsm_symbolic", 3, seed=5).problems == task.problems
     assert from_reasoning_gym("gsm_symbolic", 3, seed=6).problems != task.problems
+
+
+def test_scorer_that_fails_is_an_error_and_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When reasoning-gym's own code fails on an answer, that is said, with the answer."""
+    from reasoning_gym.arithmetic.gsm_symbolic.gsm_symbolic import GSMSymbolicDataset
+
+    def fails(self: object, answer: str, entry: object) -> float:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(GSMSymbolicDataset, "score_answer", fails)
+    task = from_reasoning_gym("gsm_symbolic", 1)
+    with pytest.raises(ScoreError, match=r"failed on '1/0': by zero"):
+        task.right("1/0", task.problems[0])
 
 
 def test_unknown_reasoning_gym_task_lists_close_names() -> None:

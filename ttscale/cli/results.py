@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ttscale.errors import ScoreError
 from ttscale.evaluation import Problem, Task
 from ttscale.strategies import Outcome
 
@@ -33,7 +34,8 @@ class Result:
         outcome: What the strategy found; None when the question was lost before it could.
         grade: The comparison with the gold answer; None when there is none, or the question is
             lost.
-        error: Why the question was lost; empty when it was not.
+        error: Why the question was lost (no sample, or no score for one of its answers); empty
+            when it was not.
     """
 
     problem: Problem
@@ -43,7 +45,7 @@ class Result:
 
     @property
     def lost(self) -> bool:
-        """Whether no sample came back; such a question is not counted as a wrong answer."""
+        """Whether the question is left out of the accuracies; it is not a wrong answer."""
         return bool(self.error)
 
 
@@ -51,7 +53,10 @@ def result_of(task: Task, problem: Problem, outcome: Outcome) -> Result:
     """The outcome with its grade. Comparing answers may take seconds; call it off the loop."""
     if not outcome.candidates:
         return Result(problem, outcome, error=outcome.reason or "no sample came back")
-    return Result(problem, outcome, grade_of(task, problem, outcome))
+    try:
+        return Result(problem, outcome, grade_of(task, problem, outcome))
+    except ScoreError as error:
+        return Result(problem, outcome, error=str(error))
 
 
 def grade_of(task: Task, problem: Problem, outcome: Outcome) -> Grade | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from ttscale import _check
-from ttscale.errors import InvalidInput, MissingDependency
+from ttscale.errors import InvalidInput, MissingDependency, ScoreError
 from ttscale.evaluation.tasks import Problem, Task
 
 RUNS_ANSWERS = frozenset(
@@ -28,7 +28,7 @@ def from_reasoning_gym(name: str, count: int, seed: int = 0) -> Task:
     """The first `count` problems of a reasoning-gym task, generated from `seed`.
 
     Needs the extra `ttscale[eval]`. Tasks in `RUNS_ANSWERS` are refused: a model's text is never
-    executed here.
+    executed here. The task's `score` raises ScoreError when reasoning-gym fails on an answer.
 
     Raises:
         MissingDependency: reasoning-gym is not installed.
@@ -52,7 +52,12 @@ def from_reasoning_gym(name: str, count: int, seed: int = 0) -> Task:
     places = {str(place): entry for place, entry in enumerate(entries)}
 
     def score(answer: str, problem: Problem) -> float:
-        return float(dataset.score_answer(answer, places[problem.id]))
+        try:
+            return float(dataset.score_answer(answer, places[problem.id]))
+        except Exception as error:  # foreign code that meets a model's text
+            raise ScoreError(
+                f"the scorer of task {name!r} failed on {answer!r}: {error}"
+            ) from error
 
     return Task(name, tuple(_problem(key, entry) for key, entry in places.items()), score)
 
