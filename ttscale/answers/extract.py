@@ -40,7 +40,7 @@ _LETTER_LINE = re.compile(r"[\s*_`\"'(]*([A-Z])(?:[)*_`\"'.]*\s*|[).][*_]*\s[^\n
 _CALCULATOR = re.compile(r"<<[^<>\n]{0,200}>>")
 # The left side of an equation that is not solved yet, such as `2x = 10`.
 _ALGEBRA = re.compile(r"(?:[0-9)][A-Za-z]|[A-Za-z]\^\{?[0-9]\}?)\s*=[^=]*$")
-_DANGLING = re.compile(r"[-=+*/×÷^(]\s*$")
+_DANGLING = re.compile(r"(?:[-=+/×÷^(]|(?<!\*)\*)\s*$")
 
 
 def extract_answer(text: str, kind: str = "auto") -> Answer | None:

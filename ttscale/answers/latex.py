@@ -47,7 +47,7 @@ _RENAMES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\neq(?![A-Za-z])|!=", r"\\ne "),
         (r"\\varnothing(?![A-Za-z])", r"\\emptyset "),
         (r"\\l?dots(?![A-Za-z])|…", "..."),
-        (r"\*\*", "^"),
+        (r"(?<=[0-9A-Za-z)}])\s?\*\*\s?(?=[0-9A-Za-z({\\-])", "^"),
         (r"_\s?([0-9A-Za-z]+)(?=\s|$)", r"_{\1}"),
     )
 )
