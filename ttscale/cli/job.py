@@ -17,7 +17,7 @@ from ttscale.strategies import BestOfN, SelfConsistency, VerifierRerank
 from ttscale.types import Prompt
 from ttscale.verifiers import SelfJudge
 
-MATHS_INSTRUCTION = "Solve the problem step by step. Then give the final answer as \\boxed{answer}."
+MATHS_INSTRUCTION = "Give the final answer as \\boxed{answer}."
 """What follows every question, unless `--instruction` or `--kind text` says otherwise."""
 
 TASK_COUNT = 20
