@@ -221,7 +221,7 @@ def _lone(text: str, kind: str) -> Answer | None:
         return _letter(said) if len(line) <= 3 else None
     if kind == "auto" and line.strip(".*").lower() in ("yes", "no", "true", "false"):
         return _answer(said, _words(said))
-    return _typed(said, kind)
+    return None if _DANGLING.search(text) else _typed(said, kind)
 
 
 def _fallback(text: str, kind: str) -> Answer | None:
