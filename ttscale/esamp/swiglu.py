@@ -52,7 +52,7 @@ class SwiGLUDistiller:
         for name in ("m", "v", "step"):
             self.slots[name][slot] = 0
 
-    def _split(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+    def split(self, flat: Tensor) -> tuple[Tensor, Tensor]:
         """(G, total) -> in (G, blocks, hidden, 2 width), down (G, blocks, width, hidden)."""
         cut = self._sizes["in"]
         return (
@@ -62,7 +62,7 @@ class SwiGLUDistiller:
 
     def predict(self, h1: Tensor, mask: Tensor) -> Prediction:  # noqa: ARG002 - rows are apart
         """Estimate hL (groups, rows, hidden) from h1 (groups, rows, hidden); trains nothing."""
-        w_in, w_down = self._split(self.slots["theta"][: h1.shape[0]])
+        w_in, w_down = self.split(self.slots["theta"][: h1.shape[0]])
         x, saved = h1, []
         for block in range(BLOCKS):
             gate, up = torch.bmm(x, w_in[:, block]).chunk(2, dim=-1)  # [G, m, width] each
@@ -81,9 +81,9 @@ class SwiGLUDistiller:
 
     def _gradient(self, theta: Tensor, made: Prediction, hL: Tensor, mask: Tensor) -> Tensor:
         """d loss / d theta, (G, total); rows outside the mask weigh nothing."""
-        w_in, w_down = self._split(theta)
+        w_in, w_down = self.split(theta)
         gradient = torch.zeros_like(theta)
-        g_in, g_down = self._split(gradient)
+        g_in, g_down = self.split(gradient)
         rows = mask.sum(dim=1).clamp_min(1.0)
         back = 2.0 * (made.hL - hL) * (mask / rows.unsqueeze(1)).unsqueeze(-1)  # d loss / d x
         for block in reversed(range(BLOCKS)):

@@ -1,0 +1,16 @@
+.PHONY: setup demo test check
+
+setup: ## make .venv and the embedded model; does nothing when they are there
+	@scripts/setup
+
+demo: setup ## answer maths questions by majority vote over ESamp samples
+	.venv/bin/python examples/math_majority_vote.py
+
+test: setup ## run all tests, the real engine included
+	.venv/bin/python -m pytest
+
+check: setup ## ruff, mypy strict and the docs check
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/python scripts/check_docs.py

@@ -1,0 +1,184 @@
+"""The two distillers: what they compute, against slower and plainer ways to compute it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ttscale.esamp import swiglu
+from ttscale.esamp.distiller import Distiller
+from ttscale.esamp.ridge import RidgeDistiller
+from ttscale.esamp.swiglu import SwiGLUDistiller
+
+CPU = torch.device("cpu")
+HIDDEN = 12
+KINDS: dict[str, Callable[[], Distiller]] = {
+    "ridge": lambda: RidgeDistiller(HIDDEN, CPU, features=8),
+    "swiglu": lambda: SwiGLUDistiller(HIDDEN, CPU, width=6),
+}
+
+
+def build(kind: str, groups: int) -> Distiller:
+    """A bank of `groups` fresh distillers, each from its own seed."""
+    distiller = KINDS[kind]()
+    distiller.slots.reserve(groups)
+    for slot in range(groups):
+        distiller.reset(slot, seed=slot)
+    return distiller
+
+
+def states(groups: int, rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Random h1 and an hL that depends on it."""
+    draw = torch.Generator().manual_seed(seed)
+    h1 = torch.randn(groups, rows, HIDDEN, generator=draw)
+    weight = torch.randn(HIDDEN, HIDDEN, generator=draw)
+    return h1, torch.tanh(h1 @ weight) + 0.5
+
+
+def step(distiller: Distiller, h1: Tensor, hL: Tensor, mask: Tensor) -> None:
+    """One prediction and the update that follows it."""
+    distiller.update(distiller.predict(h1, mask), hL, mask)
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8), seed=st.integers(0, 999))
+def test_ridge_equals_the_direct_solution_after_any_sequence(sizes: list[int], seed: int) -> None:
+    """After steps of any sizes the weights are those of ridge regression on all rows at once."""
+    ridge = RidgeDistiller(HIDDEN, CPU, features=8)
+    ridge.slots.reserve(1)
+    ridge.reset(0, 0)
+    phis, targets = [], []
+    for place, rows in enumerate(sizes):
+        h1, hL = states(1, rows, seed + place)
+        step(ridge, h1, hL, torch.ones(1, rows))
+        phis.append(ridge.features(h1)[0].double())
+        targets.append(hL[0].double())
+
+    phi, y = torch.cat(phis), torch.cat(targets)
+    gram = 10.0 * torch.eye(phi.shape[1], dtype=torch.float64) + phi.T @ phi
+    direct = torch.linalg.solve(gram, phi.T @ y)
+
+    assert torch.allclose(ridge.slots["W"][0].double(), direct, atol=1e-4)
+
+
+def test_swiglu_is_the_written_formula() -> None:
+    """Two residual blocks `x + W_down(silu(W_gate x) * W_up x)`, nothing else (Eq. 3)."""
+    distiller = SwiGLUDistiller(HIDDEN, CPU, width=6)
+    distiller.slots.reserve(1)
+    distiller.slots["theta"].normal_(generator=torch.Generator().manual_seed(3))
+    w_in, w_down = distiller.split(distiller.slots["theta"])
+    h1, _ = states(1, 5)
+
+    x = h1[0]
+    for block in range(swiglu.BLOCKS):
+        gate, up = (x @ w_in[0, block]).chunk(2, dim=-1)
+        x = x + (torch.nn.functional.silu(gate) * up) @ w_down[0, block]
+
+    assert torch.allclose(distiller.predict(h1, torch.ones(1, 5)).hL[0], x, atol=1e-5)
+
+
+def test_swiglu_training_equals_autograd_clipping_and_torch_adam() -> None:
+    """Ten steps give the parameters that autograd, clip_grad_norm_ and torch's Adam give."""
+    mine = build("swiglu", 1)
+    theta = torch.nn.Parameter(mine.slots["theta"].clone())
+    adam = torch.optim.Adam([theta], lr=swiglu.LEARNING_RATE, eps=swiglu.EPS)
+    mask = torch.ones(1, 4)
+    for place in range(10):
+        h1, hL = states(1, 4, place)
+        step(mine, h1, 5 * hL, mask)
+        reference = SwiGLUDistiller(HIDDEN, CPU, width=6)
+        w_in, w_down = reference.split(theta)
+        x = h1
+        for block in range(swiglu.BLOCKS):
+            gate, up = torch.bmm(x, w_in[:, block]).chunk(2, dim=-1)
+            x = x + torch.bmm(torch.nn.functional.silu(gate) * up, w_down[:, block])
+        loss = (5 * hL - x).square().sum(-1).mean()
+        adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_([theta], swiglu.CLIP)
+        adam.step()
+
+    assert torch.allclose(mine.slots["theta"], theta.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_groups_together_equals_training_them_apart(kind: str) -> None:
+    """Batching over groups, with padding between them, changes no group's result."""
+    together = build(kind, 3)
+    apart = [build(kind, 3) for _ in range(3)]
+    counts = [4, 1, 3]
+    mask = torch.tensor([[1.0] * c + [0.0] * (4 - c) for c in counts])
+    for place in range(6):
+        h1, hL = states(3, 4, place)
+        h1, hL = h1 * mask.unsqueeze(-1), hL * mask.unsqueeze(-1)
+        step(together, h1, hL, mask)
+        for group, count in enumerate(counts):
+            alone = mask * 0
+            alone[group, :count] = 1
+            only = alone.unsqueeze(-1)
+            step(apart[group], h1 * only, hL * only, alone)
+
+    h1, _ = states(3, 4, 99)
+    full = torch.ones(3, 4)
+    for group in range(3):
+        expected = apart[group].predict(h1, full).hL[group]
+        assert torch.allclose(together.predict(h1, full).hL[group], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_group_without_rows_keeps_everything(kind: str) -> None:
+    """A step in which a group has no row leaves its tensors bit for bit as they were."""
+    distiller = build(kind, 2)
+    h1, hL = states(2, 3)
+    step(distiller, h1, hL, torch.ones(2, 3))
+    names = ("P", "W") if kind == "ridge" else ("theta", "m", "v", "step")
+    before = {name: distiller.slots[name][1].clone() for name in names}
+    mask = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    step(distiller, h1 * mask.unsqueeze(-1), hL, mask)
+
+    assert all(torch.equal(distiller.slots[name][1], before[name]) for name in names)
+
+
+@pytest.mark.parametrize(("kind", "steps", "bound"), [("ridge", 60, 0.55), ("swiglu", 1500, 0.8)])
+def test_the_error_falls_while_it_learns(kind: str, steps: int, bound: float) -> None:
+    """On a mapping that can be learned the relative error falls well below its start."""
+    distiller = build(kind, 1)
+    mask = torch.ones(1, 16)
+    errors = []
+    for place in range(steps):
+        draw = torch.Generator().manual_seed(place)
+        h1 = torch.randn(1, 16, HIDDEN, generator=draw)
+        hL = torch.tanh(h1.roll(1, dims=-1)) + 0.5
+        made = distiller.predict(h1, mask)
+        errors.append(float((hL - made.hL).norm() / hL.norm()))
+        distiller.update(made, hL, mask)
+
+    assert errors[-1] < bound * errors[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_distiller(kind: str) -> None:
+    """Resetting two slots from one seed and training them alike leaves them equal."""
+    distiller = KINDS[kind]()
+    distiller.slots.reserve(2)
+    distiller.reset(0, seed=7)
+    distiller.reset(1, seed=7)
+    h1, hL = states(1, 4)
+    step(distiller, h1.repeat(2, 1, 1), hL.repeat(2, 1, 1), torch.ones(2, 4))
+    made = distiller.predict(h1.repeat(2, 1, 1), torch.ones(2, 4)).hL
+
+    assert torch.equal(made[0], made[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("ridge", 4 * (9 * 9 + 9 * HIDDEN)), ("swiglu", 4 * (3 * 6 * HIDDEN * 6 + 1))],
+)
+def test_the_memory_formula_equals_the_bytes_held(kind: str, expected: int) -> None:
+    """One slot holds what the class's docstring says."""
+    assert KINDS[kind]().slots.bytes_per_slot == expected
