@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -67,17 +68,18 @@ class LocalEngine:
         self._model = model
         self._closed = False
         folder = models.resolve(model, progress)
-        _set_environment(offline=model == models.EMBEDDED)
+        set_environment(offline=model == models.EMBEDDED)
         progress(f"starting vLLM with {model}")
         settings = {
             "model": folder,
             "max_model_len": max_model_len,
             "max_num_seqs": max_num_seqs,
             "disable_log_stats": True,
-            **_platform_settings(dtype, eager),
+            **platform_settings(dtype, eager),
             **vllm_args,
         }
         self._llm = _sync.run(_start(settings))
+        self._stop = weakref.finalize(self, self._llm.shutdown)  # also runs at exit
         self._tokenizer = self._llm.get_tokenizer()
 
     @property
@@ -100,7 +102,8 @@ class LocalEngine:
         """Stop the engine and its process; a second call does nothing."""
         if not self._closed:
             self._closed = True
-            self._llm.shutdown()
+            self._stop()
+            del self._llm
 
     async def adraw(
         self,
@@ -125,17 +128,22 @@ class LocalEngine:
 
     def esamp_report(self) -> ESampReport:
         """What ESamp has done in this engine since it started; `bytes_held` is the present."""
+        self._check_open()
         return _from_plain(_sync.run(self._rpc([]))["total"])
 
     def live_distillers(self) -> int:
         """Number of distillers in use."""
+        self._check_open()
         return int(_sync.run(self._rpc([]))["live"])
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineStopped("the engine has been closed; make a new LocalEngine")
 
     async def _draw(
         self, prompt: Prompt, n: int, sampler: Sampler, on_candidate: CandidateHook | None
     ) -> Samples:
-        if self._closed:
-            raise EngineStopped("the engine has been closed; make a new LocalEngine")
+        self._check_open()
         asked, group = _own_group(sampler)
         before = await self._group_report(group) if asked is sampler else None
         done, tokens, trouble = await self._collect(prompt, n, asked, on_candidate)
@@ -205,7 +213,7 @@ class LocalEngine:
         return first
 
 
-def _set_environment(*, offline: bool) -> None:
+def set_environment(*, offline: bool) -> None:
     """Defaults of vLLM's environment variables; what the user has set stays."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -249,7 +257,7 @@ def _main_module_hidden() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _platform_settings(dtype: str, eager: bool | None) -> dict[str, Any]:
+def platform_settings(dtype: str, eager: bool | None) -> dict[str, Any]:
     """Settings that differ between a CPU and an accelerator."""
     try:
         import torch

@@ -11,10 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ttscale.esamp.bank import Pending
 from ttscale.esamp.fusion import keep_mask
 from ttscale.esamp.groups import GroupKey, Groups, Plan, Row
-from ttscale.types import ESampReport
 from ttscale.worker.request import Asked, read_admitted
 
 log = logging.getLogger(__name__)
@@ -65,13 +63,11 @@ class Runtime:
     def __init__(self, hidden: int, device: torch.device) -> None:
         self.groups = Groups(hidden, device)
         self.rows: dict[int, BatchRow] = {}
-        self.captures: list[dict[str, Tensor]] | None = None
-        self.fault: str | None = None  # a test or `verify` asks the next step to fail
         self._hidden = hidden
         self._device = device
         self._batch_size = 0
         self._armed = False
-        self._planned: tuple[object, Plan, tuple[int, ...]] | None = None
+        self._planned: tuple[object, Plan] | None = None
         self._filtered: tuple[object, _Filtered | None] | None = None
         self._delta: dict[int, Tensor] = {}
         self._faults = 0
@@ -113,17 +109,12 @@ class Runtime:
     def _mixed_logits(
         self, plan: Plan, h1: Tensor, hL: Tensor, project: ComputeLogits
     ) -> Tensor | None:
-        if self.fault is not None:
-            self.fault = None
-            raise RuntimeError("fault asked for")
         mixed, pending = self.groups.mix(plan, h1, hL)
         states = hL.clone()
         for rows, values in mixed:
             states[rows] = values.to(states.dtype)
         logits = project(states)
         self._keep_deltas(logits, hL, project)
-        if self.captures is not None:
-            self._capture(pending, h1, hL, logits)
         self.groups.learn(plan, pending)
         return logits
 
@@ -154,7 +145,7 @@ class Runtime:
         signature = (self.groups.version, tuple((i, r.trains, r.asked.group) for i, r in live))
         if self._planned is None or self._planned[0] != signature:
             rows = [self._row(index, row) for index, row in live]
-            self._planned = (signature, self.groups.plan(rows), ())
+            self._planned = (signature, self.groups.plan(rows))
         return self._planned[1]
 
     @staticmethod
@@ -211,28 +202,6 @@ class Runtime:
             min_p=torch.tensor([f.min_p for f in column], **floats),
             filters=any(f.filters for f in column),
         )
-
-    def _capture(
-        self, pending: list[Pending], h1: Tensor, hL: Tensor, logits: Tensor | None
-    ) -> None:
-        """Keep a step's tensors for `verify`, which recomputes Eq. 7 from them."""
-        if self.captures is None or logits is None:
-            return
-        for left in pending:
-            rows = left.rows
-            self.captures.append(
-                {
-                    "h1": h1[rows.batch].clone(),
-                    "hL": hL[rows.batch].clone(),
-                    "predicted": left.made.hL.flatten(0, 1)[rows.padded].clone(),
-                    "beta": rows.beta.clone(),
-                    "logits": logits[rows.batch].clone(),
-                }
-            )
-
-    def report(self, names: Sequence[str]) -> dict[str, ESampReport | None]:
-        """What happened in the groups `names`."""
-        return {name: self.groups.report(name) for name in names}
 
 
 def _rescale(row: BatchRow) -> float:
