@@ -1,6 +1,7 @@
 """Test-time scaling for open models: ESamp inside vLLM, and the strategies that use it.
 
 Importing this package loads neither torch nor vLLM; `LocalEngine` does, on first use.
+`ServerEngine` needs neither.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ttscale.types import (
 )
 
 if TYPE_CHECKING:
+    from ttscale.engines.server import ServerEngine
     from ttscale.worker.engine import LocalEngine
 
 __version__ = "0.1.0"
@@ -38,6 +40,7 @@ __all__ = [
     "Prompt",
     "Sampler",
     "Samples",
+    "ServerEngine",
     "TTScaleError",
     "Usage",
     "__version__",
@@ -48,9 +51,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load `LocalEngine`, the one public name that needs vLLM, when it is asked for."""
+    """Load the engines, which need vLLM or an HTTP client, when they are asked for."""
     if name == "LocalEngine":
         from ttscale.worker.engine import LocalEngine
 
         return LocalEngine
+    if name == "ServerEngine":
+        from ttscale.engines.server import ServerEngine
+
+        return ServerEngine
     raise AttributeError(f"module 'ttscale' has no attribute {name!r}")

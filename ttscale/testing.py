@@ -1,4 +1,4 @@
-r"""A scripted engine: test strategies, verifiers and applications without a model.
+r"""A scripted engine and a scripted server, to test applications without a model.
 
 >>> from ttscale.strategies import SelfConsistency
 >>> from ttscale.testing import ScriptedEngine
@@ -15,12 +15,23 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ttscale._concurrent import gather
+from ttscale._scripted_server import Reply, ScriptedServer, ServerRequest
+from ttscale._scripted_wire import ToolCall
 from ttscale.engines import CandidateHook
 from ttscale.errors import InvalidInput
 from ttscale.sampling import Sampler
 from ttscale.types import Candidate, ESampReport, Failure, Prompt, Samples, Usage
 
-__all__ = ["Call", "Scripted", "ScriptedEngine", "candidate"]
+__all__ = [
+    "Call",
+    "Reply",
+    "Scripted",
+    "ScriptedEngine",
+    "ScriptedServer",
+    "ServerRequest",
+    "ToolCall",
+    "candidate",
+]
 
 Scripted = str | Candidate | Exception
 """One scripted sample: its text, the whole candidate, or the error that it fails with."""

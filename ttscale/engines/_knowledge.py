@@ -1,0 +1,99 @@
+"""What an engine finds out about its servers before it asks them for samples."""
+
+from __future__ import annotations
+
+from ttscale.engines import _wire
+from ttscale.engines._hosts import Facts, Host, Hosts
+from ttscale.engines._http import Http, Trouble
+from ttscale.errors import EngineError, InvalidInput
+from ttscale.esamp.settings import BETA_RANGE
+
+PROBE_BETA = BETA_RANGE[0] - 1
+PROBE_ANSWER = "esamp_beta must be"  # only a server with ESamp has an opinion on that key
+
+
+class Knowledge:
+    """Asks each server once, and again after its connection broke.
+
+    Args:
+        http: What the servers are asked through.
+        esamp: `auto` asks a server whether it has ESamp; `yes` and `no` say so.
+    """
+
+    def __init__(self, http: Http, esamp: str) -> None:
+        self._http = http
+        self._esamp = esamp
+
+    async def facts(self, host: Host) -> Facts:
+        """What the server tells of itself; nothing when it has no such route, or refuses it."""
+        async with host.lock:
+            if host.facts is None:
+                try:
+                    host.facts = await self._learn(host)
+                except InvalidInput:
+                    host.facts = Facts()
+            return host.facts
+
+    async def first_model(self, hosts: Hosts) -> str:
+        """The first model that a server names.
+
+        Raises:
+            InvalidInput: None of the servers names one, or the first refuses to.
+            EngineError: The first server cannot be reached or fails, and no other one names any.
+        """
+        errors: list[Exception] = []
+        for host in hosts.all:
+            try:
+                host.facts = await self._learn(host)
+            except Trouble as trouble:
+                errors.append(trouble.error)
+                continue
+            except (EngineError, InvalidInput) as error:
+                errors.append(error)
+                continue
+            if host.facts.models:
+                return host.facts.models[0]
+        if errors:
+            raise errors[0]
+        urls = ", ".join(host.url for host in hosts.all)
+        raise InvalidInput(f"model must be given: {urls} names none")
+
+    async def require_esamp(self, host: Host, model: str) -> None:
+        """Raise InvalidInput unless the server has ESamp."""
+        if self._esamp == "yes":
+            return
+        told = "esamp='no' was given"
+        if self._esamp == "auto":
+            async with host.lock:
+                if host.esamp is None:
+                    await self._probe(host, model)
+                if host.esamp:
+                    return
+                told = host.esamp_told
+        raise InvalidInput(
+            f"the sampler asks for ESamp or FIRE, and {host.url} has neither ({told}); "
+            "start it with the ttscale plugin, or sample plainly"
+        )
+
+    async def _learn(self, host: Host) -> Facts:
+        async with self._http.open(host, "models") as response:
+            return _wire.facts(await response.aread())
+
+    async def _probe(self, host: Host, model: str) -> None:
+        """Ask for one token with a beta that is illegal: a server with ESamp refuses just that.
+
+        Others either ignore the key or refuse it without naming its range.
+        """
+        body: dict[str, _wire.Json] = {
+            "model": model,
+            "prompt": "Hi",
+            "max_tokens": 1,
+            "vllm_xargs": {"esamp_beta": PROBE_BETA},
+        }
+        try:
+            async with self._http.open(host, _wire.TEXT, body) as response:
+                await response.aread()
+            told = f"it ignores esamp_beta={PROBE_BETA:g}"
+        except InvalidInput as error:
+            told = str(error)
+        host.esamp, host.esamp_told = PROBE_ANSWER in told, told

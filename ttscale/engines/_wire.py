@@ -1,0 +1,318 @@
+"""OpenAI's wire format: bodies of requests, and candidates out of what comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from pydantic import BaseModel, ValidationError
+
+from ttscale.engines._hosts import Facts
+from ttscale.engines.protocol import CandidateHook
+from ttscale.errors import EngineError
+from ttscale.sampling import Sampler
+from ttscale.types import Candidate, Failure, Prompt, Samples, Usage
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+CHAT, TEXT = "chat/completions", "completions"
+
+
+def route(prompt: Prompt) -> str:
+    """Where a prompt goes: conversations to the chat route, raw text to the other."""
+    return CHAT if prompt.text is None else TEXT
+
+
+def body(
+    prompt: Prompt,
+    n: int,
+    sampler: Sampler,
+    model: str,
+    facts: Facts,
+    *,
+    logprobs: bool,
+    stream: bool,
+) -> dict[str, Json]:
+    """The body of one request for `n` samples."""
+    made: dict[str, Json] = {
+        "model": model,
+        "n": n,
+        "temperature": sampler.temperature,
+        "top_p": sampler.top_p,
+        "max_tokens": sampler.max_tokens,
+    }
+    if prompt.text is None:
+        made["messages"] = [{"role": m.role, "content": m.content} for m in prompt.messages]
+    else:
+        made["prompt"] = prompt.text
+    if sampler.stop:
+        made["stop"] = list(sampler.stop)
+    if sampler.seed is not None:
+        made["seed"] = sampler.seed
+    made |= _beyond_openai(sampler, facts)
+    if logprobs:
+        made |= _logprobs(prompt, sampler)
+    if stream:
+        made["stream"] = True
+        made["stream_options"] = {"include_usage": True}
+        if facts.vllm:  # tells the prompt's length with every event, so also of broken answers
+            made["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+    return made
+
+
+def _beyond_openai(sampler: Sampler, facts: Facts) -> dict[str, Json]:
+    """Fields that OpenAI itself does not have and refuses."""
+    made: dict[str, Json] = {}
+    if facts.vllm:  # it takes what is left out from the model's own generation settings
+        made |= {"top_k": sampler.top_k, "min_p": sampler.min_p, "repetition_penalty": 1.0}
+    if sampler.top_k:
+        made["top_k"] = sampler.top_k
+    if sampler.min_p:
+        made["min_p"] = sampler.min_p
+    extra: dict[str, Json] = {**(sampler.esamp.to_keys() if sampler.esamp else {})}
+    if sampler.fire_temperature is not None:
+        extra["fire_temperature"] = sampler.fire_temperature
+    if extra:
+        made["vllm_xargs"] = extra
+    return made
+
+
+def _logprobs(prompt: Prompt, sampler: Sampler) -> dict[str, Json]:
+    if prompt.text is not None:
+        return {"logprobs": sampler.top_logprobs}
+    top: dict[str, Json] = {"top_logprobs": sampler.top_logprobs} if sampler.top_logprobs else {}
+    return {"logprobs": True, **top}
+
+
+class _Likely(BaseModel):
+    token: str
+    logprob: float | None = None
+
+
+class _Token(_Likely):
+    top_logprobs: list[_Likely] | None = None
+
+
+class _Logprobs(BaseModel):
+    """Of the chat route (`content`) or of the text route (the others)."""
+
+    content: list[_Token] | None = None
+    tokens: list[str] | None = None
+    token_logprobs: list[float | None] | None = None
+    top_logprobs: list[dict[str, float] | None] | None = None
+
+
+class _Part(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    index: int = 0
+    delta: _Part | None = None
+    message: _Part | None = None
+    text: str | None = None
+    logprobs: _Logprobs | None = None
+    finish_reason: str | None = None
+
+    @property
+    def content(self) -> str:
+        part = self.delta or self.message
+        return (part.content if part else self.text) or ""
+
+    @property
+    def tokens(self) -> list[_Token]:
+        """The tokens with their log-probabilities, of either route."""
+        known = self.logprobs
+        if known is None:
+            return []
+        if known.tokens is None:
+            return known.content or []
+        values = known.token_logprobs or [None] * len(known.tokens)
+        tops = known.top_logprobs or [None] * len(known.tokens)
+        rows = zip(known.tokens, values, tops, strict=False)
+        return [_Token(token=t, logprob=v, top_logprobs=_likely(top)) for t, v, top in rows]
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Answer(BaseModel):
+    """A whole answer, or one event of a stream."""
+
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+
+
+def _likely(top: dict[str, float] | None) -> list[_Likely]:
+    return [_Likely(token=token, logprob=value) for token, value in (top or {}).items()]
+
+
+@dataclass(slots=True)
+class _Partial:
+    """What has come of one sample."""
+
+    texts: list[str] = field(default_factory=list)
+    token_count: int = 0
+    logprob: float | None = 0.0  # None once a token came without
+    top: dict[str, float] = field(default_factory=dict)
+
+    def add(self, choice: _Choice) -> None:
+        if choice.content:
+            self.texts.append(choice.content)
+        for token in choice.tokens:
+            if not self.token_count:
+                self._take_top(token)
+            self.token_count += 1
+            known = self.logprob is not None and token.logprob is not None
+            self.logprob = self.logprob + token.logprob if known else None  # type: ignore[operator]
+
+    def _take_top(self, first: _Token) -> None:
+        ranked = [t for t in first.top_logprobs or [] if t.logprob is not None]
+        for likely in sorted(ranked, key=lambda t: -(t.logprob or 0.0)):
+            self.top.setdefault(likely.token, likely.logprob or 0.0)
+
+
+class Assembly:
+    """Puts the samples of one request together as they come.
+
+    Attributes:
+        done: Finished candidates by index.
+        usage: Tokens as the server counts them, so far.
+    """
+
+    def __init__(self, n: int, sampler: Sampler, on_candidate: CandidateHook | None) -> None:
+        self.done: dict[int, Candidate] = {}
+        self.usage = Usage()
+        self._n = n
+        self._top = sampler.top_logprobs
+        self._hook = on_candidate
+        self._partial: dict[int, _Partial] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all samples have finished."""
+        return len(self.done) == self._n
+
+    def restart(self) -> None:
+        """Drop what has come of unfinished samples, before the request is sent again."""
+        self._partial.clear()
+
+    def add(self, payload: bytes, *, whole: bool = False) -> None:
+        """Take in one event of a stream, or the `whole` answer.
+
+        Raises:
+            EngineError: It is not in OpenAI's format.
+        """
+        try:
+            answer = _Answer.model_validate_json(payload)
+        except ValidationError as error:
+            where = error.errors(include_input=False, include_url=False)[0]
+            raise EngineError(f"the server's answer is not in OpenAI's format: {where}") from None
+        estimates = _shares(answer) if whole else [0] * len(answer.choices)
+        for choice, estimate in zip(answer.choices, estimates, strict=True):
+            self._take(choice, estimate)
+        if answer.usage is not None:
+            self._count(answer.usage)
+
+    def _take(self, choice: _Choice, estimate: int) -> None:
+        if not 0 <= choice.index < self._n:
+            raise EngineError(
+                f"the server's answer is wrong: it has a sample {choice.index}, "
+                f"and {self._n} were asked for, counted from 0"
+            )
+        if choice.index in self.done:
+            return
+        partial = self._partial.setdefault(choice.index, _Partial())
+        partial.add(choice)
+        if choice.finish_reason is not None:
+            del self._partial[choice.index]
+            made = self._candidate(choice.index, partial, choice.finish_reason, estimate)
+            self.done[choice.index] = made
+            if self._hook is not None:
+                self._hook(made)
+
+    def _candidate(self, index: int, partial: _Partial, reason: str, estimate: int) -> Candidate:
+        return Candidate(
+            index=index,
+            text="".join(partial.texts),
+            token_count=partial.token_count or estimate or len(partial.texts),
+            finish_reason=reason,
+            logprob=partial.logprob if partial.token_count else None,
+            top_logprobs=partial.top if self._top else {},
+        )
+
+    def _count(self, usage: _Usage) -> None:
+        """Events may count the tokens of one sample alone; the largest number is all of them."""
+        self.usage = Usage(
+            max(self.usage.prompt_tokens, usage.prompt_tokens),
+            max(self.usage.completion_tokens, usage.completion_tokens),
+        )
+
+    def samples(self, reason: str) -> Samples:
+        """What has come, and `reason` for each sample that has not."""
+        missing = [index for index in range(self._n) if index not in self.done]
+        partial = sum(p.token_count for p in self._partial.values())
+        counted = sum(c.token_count for c in self.done.values()) + partial
+        completion = max(self.usage.completion_tokens, counted)  # a broken answer has no total
+        return Samples(
+            requested=self._n,
+            candidates=tuple(self.done[index] for index in sorted(self.done)),
+            failures=tuple(Failure(i, reason or "the server left it out") for i in missing),
+            usage=Usage(self.usage.prompt_tokens, completion),
+        )
+
+
+def _shares(answer: _Answer) -> list[int]:
+    """Tokens of each sample, estimated from its share of the text of a whole answer.
+
+    Used only where the server sends no log-probabilities, whose number is exact.
+    """
+    total = answer.usage.completion_tokens if answer.usage is not None else 0
+    lengths = [len(choice.content) for choice in answer.choices]
+    return [total * length // (sum(lengths) or 1) for length in lengths]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error as a server tells it."""
+
+    message: str
+    status: int
+
+
+def refusal(payload: bytes, status: int) -> Refusal | None:
+    """The error in an answer or event; None when it holds none.
+
+    `status` stands for a code that the error itself does not name.
+    """
+    try:
+        content = json.loads(payload)
+    except ValueError:
+        return None
+    error = content.get("error") if isinstance(content, dict) else None
+    if error is None:
+        return None
+    code = error.get("code") if isinstance(error, dict) else None
+    told = error.get("message", error) if isinstance(error, dict) else error
+    return Refusal(str(told), code if isinstance(code, int) else status)
+
+
+def error_text(payload: bytes, limit: int = 500) -> str:
+    """What a refused request's answer says, in at most `limit` characters."""
+    found = refusal(payload, 0)
+    text = found.message if found else payload.decode("utf-8", "replace").strip()
+    return text[:limit] or "no message"
+
+
+def facts(payload: bytes) -> Facts:
+    """What the answer of `GET models` tells; nothing when it is in another format."""
+    try:
+        content = json.loads(payload)
+        rows: Sequence[dict[str, str]] = content["data"]
+        names = tuple(str(row["id"]) for row in rows)
+        return Facts(names, any(row.get("owned_by") == "vllm" for row in rows))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Facts()
