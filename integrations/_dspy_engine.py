@@ -83,22 +83,21 @@ class SiblingEngine:
         """The finished response, replayed; nothing is shown before the selection."""
         yield from wire.events_of(self.complete(request))
 
-    def describe_strategy(self) -> Any:
-        """The strategy as JSON values, without its sampler, which each request can change."""
-        return state.describe(self.strategy, skip=("sampler",))
+    def describe(self) -> dict[str, Any]:
+        """Engine and strategy as JSON values, without samplers, which each request can change."""
+        return {
+            "engine": state.describe_engine(self.engine),
+            "strategy": state.describe(self.strategy, skip=("sampler",)),
+        }
 
     def close(self) -> None:
         """Do nothing: the ttscale engine belongs to whoever made it."""
 
     def dump_state(self) -> dict[str, Any]:
         """The engine's model, the strategy and the sampler, without any object that lives."""
-        strategy = self.describe_strategy()
-        state.rebuild(strategy)  # what cannot be loaded must not be saved
-        return {
-            "engine": state.describe_engine(self.engine),
-            "strategy": strategy,
-            "sampler": state.describe(self.sampler),
-        }
+        own = self.describe()
+        state.rebuild(own["strategy"])  # what cannot be loaded must not be saved
+        return {**own, "sampler": state.describe(self.sampler)}
 
     @classmethod
     def load_state(cls, saved: Mapping[str, Any]) -> SiblingEngine:
@@ -118,7 +117,7 @@ class SiblingEngine:
     async def _draw(self, request: lm15.Request, siblings: Siblings) -> list[lm15.Response]:
         """All responses that are still asked for; fewer when some samples failed."""
         prompt = wire.prompt_of(request)
-        self._check_strategy(request)
+        self._check_identity(request)
         sampler = _for_rollout(wire.sampler_of(request.config, self.sampler), siblings.rollout)
         if self.strategy is None:
             samples = await self.engine.adraw(prompt, siblings.left, _in_group(sampler))
@@ -129,14 +128,14 @@ class SiblingEngine:
         runs = [self._select(prompt, sampler.with_seed(seed)) for seed in seeds]
         return await gather(runs)
 
-    def _check_strategy(self, request: lm15.Request) -> None:
-        """Refuse a call that names another strategy: it would not be used."""
+    def _check_identity(self, request: lm15.Request) -> None:
+        """Refuse a call that names another engine or strategy: it would not be used."""
         own = ((request.config.extensions or {}).get("metadata") or {}).get(wire.CHANNEL, {})
-        if own.get("strategy", mine := self.describe_strategy()) != mine:
-            raise InvalidInput(
-                "a call cannot change the strategy; use lm.copy(strategy=...), "
-                f"got {own['strategy']!r}"
-            )
+        for name, mine in self.describe().items():
+            if own.get(name, mine) != mine:
+                raise InvalidInput(
+                    f"a call cannot change the {name}; use lm.copy({name}=...), got {own[name]!r}"
+                )
 
     async def _select(self, prompt: Prompt, sampler: Sampler) -> lm15.Response:
         """Run the strategy once; the sample that it selects is the response."""

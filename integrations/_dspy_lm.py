@@ -62,6 +62,8 @@ class ESampLM(dspy.LM):  # type: ignore[misc]
         InvalidInput: A setting is of the wrong kind or outside its legal range.
     """
 
+    model: str
+
     def __init__(
         self,
         engine: Engine,
@@ -79,7 +81,7 @@ class ESampLM(dspy.LM):  # type: ignore[misc]
         metadata = _merged(_own_metadata(pair[0]), kwargs.pop("metadata", None))
         state.remember(engine)
         super().__init__(
-            model or f"ttscale/{engine.model}",
+            model or _name(engine),
             engine=pair[0],
             async_engine=pair[1],
             metadata=metadata,
@@ -153,6 +155,8 @@ class ESampLM(dspy.LM):  # type: ignore[misc]
             sampler = old.sampler
         pair = _engines(engine, strategy, sampler, own.get("esamp", _UNSET))
         self._engine_spec, self._async_engine_spec = pair
+        if self.model == _name(old.engine) and "model" not in kept:
+            self.model = _name(engine)
         state.remember(engine)
         if "sampler" in own or "strategy" in own:
             plain, _ = wire.settings_of(pair[0].sampler)
@@ -172,7 +176,7 @@ class ESampLM(dspy.LM):  # type: ignore[misc]
             return prompt, {**given, "metadata": merged}
         extensions = dict(request.config.extensions or {})
         extensions["metadata"] = _merged(merged, extensions.get("metadata"))
-        config = replace(request.config, extensions=extensions)
+        config = replace(wire.completed(request.config, self.kwargs), extensions=extensions)
         given.pop("request", None)
         return replace(request, config=config), given
 
@@ -186,6 +190,10 @@ class ESampLM(dspy.LM):  # type: ignore[misc]
             yield
         finally:
             SIBLINGS.reset(token)
+
+
+def _name(engine: Engine) -> str:
+    return f"ttscale/{engine.model}"
 
 
 def _engines(
@@ -208,7 +216,7 @@ def _checked_esamp(esamp: object) -> ESamp | None:
 
 def _own_metadata(engine: SiblingEngine) -> dict[str, Any]:
     _, own = wire.settings_of(engine.sampler)
-    return {wire.CHANNEL: {**own, "strategy": engine.describe_strategy()}}
+    return {wire.CHANNEL: {**own, **engine.describe()}}
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any] | None) -> dict[str, Any]:

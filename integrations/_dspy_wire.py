@@ -69,6 +69,12 @@ def sampler_of(config: lm15.Config, default: Sampler) -> Sampler:
     return replace(default, **changes, **_own_changes(own))
 
 
+def completed(config: lm15.Config, settings: Mapping[str, Any]) -> lm15.Config:
+    """The config with request settings of an LM where it says nothing itself."""
+    open_ones = [n for n in (*_PASSED, "stop") if getattr(config, n) in (None, ())]
+    return replace(config, **{n: settings[n] for n in open_ones if settings.get(n) is not None})
+
+
 def settings_of(sampler: Sampler) -> tuple[dict[str, Any], dict[str, Any]]:
     """A sampler as keyword arguments of `dspy.LM`, and what these have no words for."""
     plain = {name: getattr(sampler, name) for name in ("temperature", "max_tokens", "top_p")}
@@ -173,7 +179,7 @@ def _report(report: Any) -> dict[str, Any]:
 
 def _own_changes(own: Mapping[str, Any]) -> dict[str, Any]:
     """The sampler settings in our entry of a request's metadata."""
-    if unknown := sorted(own.keys() - {*_OWN, "esamp", "strategy"}):
+    if unknown := sorted(own.keys() - {*_OWN, "engine", "esamp", "strategy"}):
         raise InvalidInput(
             f"unknown ttscale setting {unknown[0]!r} in metadata; allowed are esamp, "
             + ", ".join(_OWN)
