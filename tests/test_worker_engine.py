@@ -80,6 +80,17 @@ def test_the_same_seed_draws_the_same_samples(engine: LocalEngine) -> None:
     assert len({c.text for c in first.candidates}) > 1
 
 
+def test_seeded_prompts_that_exceed_a_step_are_drawn(engine: LocalEngine) -> None:
+    """More prompt tokens than one step takes, all seeded: a CPU engine must not cut them."""
+
+    async def crowd() -> list[Any]:
+        long = [Prompt.raw("one two three four " * 200 + str(place)) for place in range(4)]
+        jobs = [engine.adraw(prompt, 2, Sampler(max_tokens=2, seed=1)) for prompt in long]
+        return list(await asyncio.gather(*jobs))
+
+    assert [len(found.candidates) for found in asyncio.run(crowd())] == [2, 2, 2, 2]
+
+
 def test_every_finished_candidate_is_announced(engine: LocalEngine) -> None:
     """The hook sees each candidate once, before the draw returns."""
     seen: list[Candidate] = []

@@ -24,11 +24,13 @@ log = logging.getLogger(__name__)
 
 _QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # standard output is the caller's
     "VLLM_NO_USAGE_STATS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TQDM_DISABLE": "1",
 }
 CPU_KV_CACHE_GIB = "2"
+CPU_BATCHED_TOKENS = 2048
 
 
 class LocalEngine:
@@ -75,7 +77,7 @@ class LocalEngine:
             "max_model_len": max_model_len,
             "max_num_seqs": max_num_seqs,
             "disable_log_stats": True,
-            **platform_settings(dtype, eager),
+            **platform_settings(dtype, eager, max_model_len),
             **vllm_args,
         }
         self._llm = _sync.run(_start(settings))
@@ -257,8 +259,12 @@ def _main_module_hidden() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def platform_settings(dtype: str, eager: bool | None) -> dict[str, Any]:
-    """Settings that differ between a CPU and an accelerator."""
+def platform_settings(dtype: str, eager: bool | None, max_model_len: int) -> dict[str, Any]:
+    """Settings that differ between a CPU and an accelerator.
+
+    Raises:
+        MissingDependency: vLLM is not installed.
+    """
     try:
         import torch
         from vllm.platforms import current_platform
@@ -272,7 +278,13 @@ def platform_settings(dtype: str, eager: bool | None) -> dict[str, Any]:
         # without AVX512 bfloat16 products run ten times slower than float32 ones
         if dtype == "auto" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             dtype = "float32"
-    return {"dtype": dtype, "enforce_eager": cpu if eager is None else eager}
+    settings: dict[str, Any] = {"dtype": dtype, "enforce_eager": cpu if eager is None else eager}
+    if cpu:
+        # vLLM 0.32 dies when a seeded request's prompt is cut into chunks on a CPU: it rewinds
+        # the request's generator, and torch's CPU generator has no offset
+        settings["enable_chunked_prefill"] = False
+        settings["max_num_batched_tokens"] = max(max_model_len, CPU_BATCHED_TOKENS)
+    return settings
 
 
 def _own_group(sampler: Sampler) -> tuple[Sampler, str | None]:
