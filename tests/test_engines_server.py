@@ -205,6 +205,22 @@ def test_the_caller_may_say_whether_there_is_esamp() -> None:
     assert posted(server).body["vllm_xargs"] == ESAMP_KEYS
 
 
+async def test_a_sampler_can_be_checked_beforehand() -> None:
+    """Whether every server has ESamp is found out without a draw."""
+    with ScriptedServer(["a"]) as has, ScriptedServer(["a"], esamp=False) as lacks:
+        async with ServerEngine([has.base_url, lacks.base_url]) as both:
+            await both.acheck(Sampler())
+            with pytest.raises(InvalidInput, match=lacks.base_url):
+                await both.acheck(esamp())
+        async with ServerEngine(has.base_url) as one:
+            await one.acheck(esamp())
+        async with ServerEngine("http://127.0.0.1:9", "m") as gone:
+            with pytest.raises(EngineStopped, match="cannot be reached"):
+                await gone.acheck(esamp())
+
+    assert all(request.body["max_tokens"] == 1 for request in has.posts + lacks.posts)
+
+
 def test_each_candidate_is_told_as_it_finishes() -> None:
     """The hook sees short samples before long ones, and the same candidates as the caller."""
     seen: list[Candidate] = []

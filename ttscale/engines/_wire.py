@@ -61,6 +61,11 @@ def body(
     return made
 
 
+def needs_plugin(sampler: Sampler) -> bool:
+    """Whether a server must have the ttscale plugin to draw with these settings."""
+    return sampler.esamp is not None or sampler.fire_temperature is not None
+
+
 def _beyond_openai(sampler: Sampler, facts: Facts) -> dict[str, Json]:
     """Fields that OpenAI itself does not have and refuses."""
     made: dict[str, Json] = {}

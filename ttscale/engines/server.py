@@ -132,6 +132,15 @@ class ServerEngine:
         """`adraw` for callers that are not asynchronous; a text is a question."""
         return _sync.run(self.adraw(Prompt.of(prompt), n, sampler))
 
+    async def acheck(self, sampler: Sampler) -> None:
+        """Find out whether every server has what `sampler` asks for.
+
+        Raises:
+            InvalidInput: One has no ESamp, and it is asked for.
+            EngineError: One cannot be asked.
+        """
+        await _sync.on_background_loop(self._check(sampler))
+
     def close(self) -> None:
         """Break off what runs and close all connections; a second call does nothing."""
         _sync.run(self._close())
@@ -168,6 +177,13 @@ class ServerEngine:
         except TTScaleError:
             await self._http.close()
             raise
+
+    async def _check(self, sampler: Sampler) -> None:
+        try:
+            for host in self._hosts.all if _wire.needs_plugin(sampler) else ():
+                await self._known.require_esamp(host, self._model)
+        except Trouble as trouble:
+            raise trouble.error from None
 
     async def _close(self) -> None:
         self._closed = True
@@ -260,7 +276,7 @@ class ServerEngine:
     ) -> None:
         """One attempt: send the request, and put together what comes."""
         facts = await self._known.facts(host)
-        if sampler.esamp is not None or sampler.fire_temperature is not None:
+        if _wire.needs_plugin(sampler):
             await self._known.require_esamp(host, self._model)
         logprobs, stream = self._logprobs, self._stream
         body = _wire.body(prompt, n, sampler, self._model, facts, logprobs=logprobs, stream=stream)

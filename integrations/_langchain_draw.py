@@ -1,0 +1,196 @@
+"""Between LangChain's messages and ttscale's samples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, convert_to_messages
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+from ttscale.engines import CandidateHook, Engine
+from ttscale.errors import EngineError, InvalidInput
+from ttscale.sampling import Sampler
+from ttscale.types import ROLES, Candidate, Message, Prompt, Samples, Usage
+
+_ROLE_OF = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One sample, as the strategy sees it and as LangChain does."""
+
+    candidate: Candidate
+    generation: ChatGeneration
+
+    @property
+    def message(self) -> AIMessage:
+        """What the model wrote."""
+        message = self.generation.message
+        return message if isinstance(message, AIMessage) else AIMessage(content=message.content)
+
+
+Request = Callable[[Sequence[BaseMessage], int, Sampler, bool], Awaitable[ChatResult]]
+"""Asks the model for n samples; the flag tells the question itself from a verifier's."""
+
+
+class ChatEngine:
+    """A LangChain model as an engine, for one question.
+
+    Args:
+        messages: The question, with everything that a `Prompt` cannot hold.
+        request: What asks the model.
+        model: Name of the model.
+
+    Attributes:
+        prompt: The question as strategies and verifiers see it.
+        drawn: Every sample of the question so far.
+        llm_output: What the first answer told of itself.
+    """
+
+    def __init__(self, messages: Sequence[BaseMessage], request: Request, model: str) -> None:
+        self.prompt = to_prompt(messages)
+        self.drawn: list[Drawn] = []
+        self.llm_output: dict[str, Any] = {}
+        self._messages = messages
+        self._request = request
+        self._model = model
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self._model
+
+    async def adraw(
+        self,
+        prompt: Prompt,
+        n: int,
+        sampler: Sampler,
+        *,
+        on_candidate: CandidateHook | None = None,
+    ) -> Samples:
+        """Draw by way of the LangChain model; see `Engine.adraw`."""
+        own = prompt is self.prompt
+        messages = self._messages if own else from_prompt(prompt)
+        try:
+            result = await self._request(messages, n, sampler, own)
+        except Exception as error:
+            if own:
+                raise  # LangChain's own error is for LangChain's caller
+            raise EngineError(f"the verifier's draw failed: {error}") from error
+        drawn = [to_drawn(i, g, sampler) for i, g in enumerate(result.generations)]
+        if own:
+            self.drawn += drawn
+            self.llm_output = self.llm_output or result.llm_output or {}
+        candidates = tuple(one.candidate for one in drawn)
+        for candidate in candidates if on_candidate else ():
+            on_candidate(candidate)  # type: ignore[misc]
+        return Samples(len(drawn), candidates, usage=usage_of(result, candidates))
+
+
+async def from_engine(
+    engine: Engine, messages: Sequence[BaseMessage], n: int, sampler: Sampler
+) -> ChatResult:
+    """Samples of an engine as LangChain's generations."""
+    samples = await engine.adraw(to_prompt(messages), n, sampler)
+    if not samples.candidates:
+        reason = samples.failures[0].reason if samples.failures else "no reason given"
+        raise EngineError(f"none of the {n} samples came back: {reason}")
+    usage = samples.usage
+    return ChatResult(
+        generations=[_generation(candidate) for candidate in samples.candidates],
+        llm_output={
+            "model_name": engine.model,
+            "token_usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+            },
+        },
+    )
+
+
+def _generation(candidate: Candidate) -> ChatGeneration:
+    info = {"finish_reason": candidate.finish_reason, "candidate": candidate}
+    return ChatGeneration(message=AIMessage(content=candidate.text), generation_info=info)
+
+
+def to_prompt(messages: Sequence[BaseMessage]) -> Prompt:
+    """The text of a conversation.
+
+    Raises:
+        InvalidInput: There are no messages.
+    """
+    if not messages:
+        raise InvalidInput("messages must hold at least one message, got none")
+    return Prompt(tuple(Message(_role(m), str(m.text)) for m in messages))
+
+
+def _role(message: BaseMessage) -> str:
+    if isinstance(message, ChatMessage) and message.role in ROLES:
+        return message.role
+    return _ROLE_OF.get(message.type, "user")
+
+
+def from_prompt(prompt: Prompt) -> list[BaseMessage]:
+    """A prompt as LangChain's messages."""
+    if prompt.text is not None:
+        raise InvalidInput("a LangChain chat model cannot continue raw text; give messages")
+    return convert_to_messages([(m.role, m.content) for m in prompt.messages])
+
+
+def to_drawn(index: int, generation: ChatGeneration, sampler: Sampler) -> Drawn:
+    """One generation as a candidate; calls of tools stand in its text as JSON."""
+    info = generation.generation_info or {}
+    made = info.pop("candidate", None)
+    if isinstance(made, Candidate):
+        return Drawn(made, generation)
+    tokens = _tokens(info.get("logprobs"))
+    message = generation.message
+    count = len(tokens) or _written(message)
+    logprobs = [float(t["logprob"]) for t in tokens if t.get("logprob") is not None]
+    known = tokens and len(logprobs) == len(tokens)
+    candidate = Candidate(
+        index=index,
+        text=text_of(message),
+        token_count=count,
+        finish_reason=str(info.get("finish_reason") or "stop"),
+        logprob=sum(logprobs) if known else None,
+        top_logprobs=_top(tokens) if sampler.top_logprobs else {},
+    )
+    return Drawn(candidate, generation)
+
+
+def text_of(message: BaseMessage) -> str:
+    """What a verifier reads: the text, then the calls of tools as JSON."""
+    calls = message.tool_calls if isinstance(message, AIMessage) else []
+    shown = [json.dumps({"name": c["name"], "args": c["args"]}) for c in calls]
+    return "\n".join(part for part in [str(message.text), *shown] if part)
+
+
+def _written(message: BaseMessage) -> int:
+    """Words, which stand for tokens where the model does not count them."""
+    return max(1, len(text_of(message).split()))
+
+
+def _tokens(logprobs: object) -> list[Mapping[str, Any]]:
+    content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
+    return [token for token in content or [] if isinstance(token, Mapping)]
+
+
+def _top(tokens: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    first = tokens[0].get("top_logprobs") or [] if tokens else []
+    return {t["token"]: t["logprob"] for t in first if t.get("logprob") is not None}
+
+
+def usage_of(result: ChatResult, candidates: Sequence[Candidate]) -> Usage:
+    """Tokens of one answer with all its samples; without the server's word, those counted here."""
+    told = (result.llm_output or {}).get("token_usage")
+    if isinstance(told, Mapping):
+        return Usage(told.get("prompt_tokens") or 0, told.get("completion_tokens") or 0)
+    metadata = [getattr(g.message, "usage_metadata", None) for g in result.generations]
+    known = [m for m in metadata if m]
+    if known:
+        return Usage(sum(m["input_tokens"] for m in known), sum(m["output_tokens"] for m in known))
+    return Usage(0, sum(candidate.token_count for candidate in candidates))

@@ -1,0 +1,100 @@
+"""Strategies from what a LangChain user writes: an object, or a name and a few settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from ttscale import _check
+from ttscale.errors import InvalidInput
+from ttscale.esamp.settings import ESamp
+from ttscale.sampling import Sampler
+from ttscale.strategies import NAMES, BestOfN, SelfConsistency, Strategy, VerifierRerank
+from ttscale.verifiers import CallableVerifier, Verifier
+
+DEFAULT_COUNT = 8
+SETTINGS = ("strategy", "n_candidates", "esamp", "verifier")
+
+
+def to_strategy(
+    strategy: object, n: int | None, esamp: object = None, verifier: object = None
+) -> Strategy[Any]:
+    """The strategy to run.
+
+    Args:
+        strategy: A strategy, or a name of `ttscale.strategies.NAMES`.
+        n: Number of samples; None leaves a strategy's own, and is 8 with a name.
+        esamp: A strength, settings, or False for plain sampling; None leaves a strategy's own, and
+            is ESamp's default with a name.
+        verifier: A verifier or a function (question, text) -> score; None leaves a strategy's own.
+
+    Raises:
+        InvalidInput: A setting is refused, or the strategy has no such setting.
+    """
+    if isinstance(strategy, str):
+        name = _check.choice("strategy", strategy, NAMES)
+        sampler = Sampler(esamp=to_esamp(True if esamp is None else esamp))
+        return _named(name, DEFAULT_COUNT if n is None else n, sampler, to_verifier(verifier))
+    if not all(hasattr(strategy, member) for member in ("start", "ask", "tell", "outcome")):
+        raise InvalidInput(
+            f"strategy must be a strategy or one of {', '.join(sorted(NAMES))}; got {strategy!r}"
+        )
+    changes: dict[str, object] = {}
+    if n is not None:
+        changes["n"] = n
+    if esamp is not None:
+        sampler = getattr(strategy, "sampler", Sampler())
+        changes["sampler"] = replace(sampler, esamp=to_esamp(esamp))
+    if verifier is not None:
+        changes["verifier"] = to_verifier(verifier)
+    return _changed(strategy, changes)
+
+
+def _named(name: str, n: int, sampler: Sampler, verifier: Verifier | None) -> Strategy[Any]:
+    if name == BestOfN.name:
+        return BestOfN(n, sampler, verifier)
+    if name == VerifierRerank.name:
+        if verifier is None:
+            raise InvalidInput(f"strategy {name!r} needs a verifier; give verifier=...")
+        return VerifierRerank(verifier, n, sampler)
+    if verifier is not None:
+        raise InvalidInput(
+            f"strategy {name!r} uses no verifier; choose {BestOfN.name!r} or "
+            f"{VerifierRerank.name!r}, or drop the verifier"
+        )
+    return SelfConsistency(n, sampler)
+
+
+def _changed(strategy: Any, changes: Mapping[str, object]) -> Strategy[Any]:
+    """The strategy with other settings, as far as it has them."""
+    if not changes:
+        made: Strategy[Any] = strategy
+        return made
+    known = {f.name for f in fields(strategy)} if is_dataclass(strategy) else set()
+    if missing := sorted(set(changes) - known):
+        raise InvalidInput(
+            f"strategy {strategy!r} has no setting {missing[0]!r}; set it when making the strategy"
+        )
+    changed: Strategy[Any] = replace(strategy, **changes)
+    return changed
+
+
+def to_esamp(esamp: object) -> ESamp | None:
+    """Settings of ESamp: from settings, a mapping of them, a strength, or whether to use it."""
+    if esamp is None or esamp is False:
+        return None
+    if isinstance(esamp, ESamp):
+        return esamp
+    if isinstance(esamp, Mapping):
+        return ESamp.from_keys({f"esamp_{name}": value for name, value in esamp.items()})
+    if esamp is True:
+        return ESamp()
+    return ESamp(beta=esamp)  # type: ignore[arg-type]
+
+
+def to_verifier(verifier: object) -> Verifier | None:
+    """A verifier, also from a function."""
+    if verifier is None or isinstance(verifier, Verifier):
+        return verifier
+    return CallableVerifier(verifier)  # type: ignore[arg-type]
