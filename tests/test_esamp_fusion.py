@@ -74,7 +74,8 @@ def survivors(logits: list[float], k: int, p: float, min_p: float) -> list[bool]
     if k > 0:
         smallest = sorted((logits[i] for i in alive), reverse=True)[: min(k, len(alive))][-1]
         alive = {i for i in alive if logits[i] >= smallest}
-    total, mass, kept = sum(probability[i] for i in alive), 0.0, set()
+    total, mass = sum(probability[i] for i in alive), 0.0
+    kept: set[int] = set()
     for i in sorted(alive, key=lambda i: -logits[i]):
         if mass < p * total or not kept:
             kept.add(i)

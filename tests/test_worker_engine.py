@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -149,7 +150,7 @@ def test_a_grammar_wins_over_the_push(engine: LocalEngine) -> None:
             "extra_args": {"esamp_beta": 4.0},
             **extra,
         }
-        outputs = _run(lambda given=settings: generate(engine, "I see", **given))
+        outputs = _run(partial(generate, engine, "I see", **settings))
         assert {output.text for output in outputs} <= {"a red box", "a blue box"}
 
 

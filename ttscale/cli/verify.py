@@ -9,6 +9,6 @@ from ttscale.cli.screen import Screen
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
     """Run the check of the worker, which needs vLLM, and return its exit code."""
-    from ttscale.worker import verify
+    from ttscale.worker.verify import run as run_checks
 
-    return verify.run(json=args.json, console=screen.out)
+    return run_checks(json=args.json, console=screen.out)

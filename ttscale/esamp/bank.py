@@ -158,7 +158,7 @@ class Bank:
         """(k, hidden) -> (groups, width, hidden), zero where no row is."""
         groups, width = rows.mask.shape
         padded = values.new_zeros((groups * width, values.shape[1]))
-        return padded.index_copy_(0, rows.padded, values).unflatten(0, (groups, width))
+        return padded.index_copy_(0, rows.padded, values).view(groups, width, -1)
 
     def _noise(self, rows: Rows, like: Tensor) -> Tensor | None:
         """Standard normal draws for the rows that ask for noise, seeded by group and draw."""

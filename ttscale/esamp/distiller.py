@@ -7,6 +7,7 @@ use are always the first `groups` of the bank, so that predict and update work o
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -59,8 +60,9 @@ class SlotTensors:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self._shapes = shapes
-        self._make = {"device": device, "dtype": dtype}
+        self._zeros = partial(torch.zeros, device=device, dtype=dtype)
         self.bytes_per_slot = dtype.itemsize * sum(torch.Size(s).numel() for s in shapes.values())
+        self._tensors: dict[str, Tensor] = {}
         self.release()
 
     def __getitem__(self, name: str) -> Tensor:
@@ -69,7 +71,7 @@ class SlotTensors:
     def release(self) -> None:
         """Give all memory back; every slot is gone."""
         self.capacity = 0
-        self._tensors = {n: torch.zeros((0, *s), **self._make) for n, s in self._shapes.items()}
+        self._tensors = {n: self._zeros((0, *s)) for n, s in self._shapes.items()}
 
     def reserve(self, slots: int) -> None:
         """Hold memory for at least `slots` slots, keeping what is there."""
@@ -77,7 +79,7 @@ class SlotTensors:
             return
         capacity = max(slots, 2 * self.capacity)
         for name, old in self._tensors.items():
-            new = torch.zeros((capacity, *self._shapes[name]), **self._make)
+            new = self._zeros((capacity, *self._shapes[name]))
             new[: self.capacity] = old
             self._tensors[name] = new
         self.capacity = capacity

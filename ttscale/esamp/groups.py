@@ -11,6 +11,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -236,13 +237,13 @@ class Groups:
         mask = torch.zeros(groups * width)
         mask[padded] = torch.tensor([float(r.trains) for r in rows])
         seeds = [(k, self._groups[r.group].seed) for k, r in enumerate(rows) if r.fusion == "noise"]
-        whole = {"device": self._device, "dtype": torch.long}
+        whole = partial(torch.tensor, device=self._device, dtype=torch.long)
         return Rows(
-            batch=torch.tensor([r.index for r in rows], **whole),
-            slot=torch.tensor(slots, **whole),
-            padded=torch.tensor(padded, **whole),
+            batch=whole([r.index for r in rows]),
+            slot=whole(slots),
+            padded=whole(padded),
             mask=mask.view(groups, width).to(self._device),
             beta=torch.tensor([r.beta for r in rows], device=self._device),
-            codes=torch.tensor([FUSION_CODES[r.fusion] for r in rows], **whole),
+            codes=whole([FUSION_CODES[r.fusion] for r in rows]),
             noisy=tuple(seeds),
         )

@@ -56,8 +56,11 @@ class ESamp:
             self._check_group(self.group)
 
     def _check_group(self, group: object) -> None:
-        legal = isinstance(group, str) and len(group) <= MAX_GROUP_LENGTH
-        if not legal or not _GROUP.fullmatch(group):  # type: ignore[arg-type]
+        if (
+            not isinstance(group, str)
+            or len(group) > MAX_GROUP_LENGTH
+            or not _GROUP.fullmatch(group)
+        ):
             raise InvalidInput(
                 f"esamp_group must be 1 to {MAX_GROUP_LENGTH} letters, digits or ._:-; "
                 f"got {group!r}"

@@ -36,7 +36,12 @@ class SwiGLUDistiller:
         self._sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
         self._shapes = shapes
         total = sum(self._sizes.values())
-        flat = {"theta": (total,), "m": (total,), "v": (total,), "step": (1,)}
+        flat: dict[str, tuple[int, ...]] = {
+            "theta": (total,),
+            "m": (total,),
+            "v": (total,),
+            "step": (1,),
+        }
         self.slots = SlotTensors(flat, device)
 
     def reset(self, slot: int, seed: int) -> None:
@@ -56,8 +61,8 @@ class SwiGLUDistiller:
         """(G, total) -> in (G, blocks, hidden, 2 width), down (G, blocks, width, hidden)."""
         cut = self._sizes["in"]
         return (
-            flat[:, :cut].unflatten(1, self._shapes["in"]),
-            flat[:, cut:].unflatten(1, self._shapes["down"]),
+            flat[:, :cut].view(-1, *self._shapes["in"]),
+            flat[:, cut:].view(-1, *self._shapes["down"]),
         )
 
     def predict(self, h1: Tensor, mask: Tensor) -> Prediction:  # noqa: ARG002 - rows are apart

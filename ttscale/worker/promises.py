@@ -334,7 +334,7 @@ def faults_fall_back(bench: Bench) -> Finding:
             calls += 1
             return broken(*args) if calls == 3 else mix(*args)
 
-        groups.mix = faulty  # type: ignore[method-assign]
+        groups.mix = faulty  # type: ignore[method-assign, assignment]
         runtime_log = logging.getLogger("ttscale.worker.runtime")
         runtime_log.disabled = True  # it would report the fault that we make
         try:

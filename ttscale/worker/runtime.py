@@ -6,6 +6,7 @@ import logging
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -191,15 +192,15 @@ class Runtime:
         used = [(i, f, s) for i, f, s in settings if f is not None and (f.filters or s != 1)]
         if not used:
             return None
-        floats = {"device": self._device, "dtype": torch.float32}
+        floats = partial(torch.tensor, device=self._device, dtype=torch.float32)
         column = [f for _, f, _ in used]
         return _Filtered(
             rows=torch.tensor([i for i, _, _ in used], device=self._device),
-            temperature=torch.tensor([[f.temperature] for f in column], **floats),
-            rescale=torch.tensor([[s] for _, _, s in used], **floats),
+            temperature=floats([[f.temperature] for f in column]),
+            rescale=floats([[s] for _, _, s in used]),
             top_k=torch.tensor([f.top_k for f in column], device=self._device),
-            top_p=torch.tensor([f.top_p for f in column], **floats),
-            min_p=torch.tensor([f.min_p for f in column], **floats),
+            top_p=floats([f.top_p for f in column]),
+            min_p=floats([f.min_p for f in column]),
             filters=any(f.filters for f in column),
         )
 
