@@ -65,6 +65,16 @@ def build_parser() -> Parser:
     return parser
 
 
+def help_pages() -> list[tuple[str, str]]:
+    """Name and help text of `ttscale` and of every command, for the documentation."""
+    parser = build_parser()
+    pages = [("ttscale", parser.format_help())]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            pages += [(f"ttscale {name}", p.format_help()) for name, p in action.choices.items()]
+    return pages
+
+
 def _add_models(commands: argparse._SubParsersAction[Parser]) -> None:
     models = commands.add_parser("models", help="list the models that come with ttscale")
     models.add_argument(
