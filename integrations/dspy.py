@@ -2,7 +2,8 @@
 
 `ESampLM` is a `dspy.LM` over a ttscale engine. `SelfConsistency`, `BestOfN`, `VerifierRerank` and
 `AdaptiveSelfConsistency` are modules that optimizers compile through. `verifier_metric` and
-`metric_verifier` turn verifiers into metrics and back. Needs the extra `ttscale[dspy]`.
+`metric_verifier` turn verifiers into metrics and back. `ProseAdapter` lets small models answer in
+free text. Needs the extra `ttscale[dspy]`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ttscale.integrations._dspy_modules import (
     SelfConsistency,
     VerifierRerank,
 )
+from ttscale.integrations._dspy_prose import ProseAdapter
 from ttscale.integrations._dspy_settings import Settings
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Choice",
     "ChosenPrediction",
     "ESampLM",
+    "ProseAdapter",
     "SelfConsistency",
     "Settings",
     "VerifierMetric",
