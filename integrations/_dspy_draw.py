@@ -63,12 +63,14 @@ class Draw:
         temperature: Their temperature; None takes the LM's.
         esamp: ESamp settings; None leaves them to the LM.
         round: Number of the round: later rounds must not be answered from the first one's cache.
+        alone: Whether there is one candidate in all rounds together, which may be greedy.
     """
 
     n: int
     temperature: float | None = None
     esamp: ESamp | None = None
     round: int = 0
+    alone: bool = False
 
 
 def is_predictor(module: Any) -> bool:
@@ -200,9 +202,11 @@ def _narrowed(step: Step, prediction: Any, fields: Mapping[str, Any]) -> Step:
 def _settings(lm: Any, how: Draw) -> dict[str, Any]:
     """Request settings of one round; the temperature is explicit, or DSPy would change it."""
     settings: dict[str, Any] = {"n": how.n}
-    if how.n > 1 or how.temperature is not None:
+    if how.temperature is not None:
+        settings["temperature"] = how.temperature
+    elif not how.alone:
         own = getattr(lm, "kwargs", {}).get("temperature")
-        settings["temperature"] = how.temperature or own or DEFAULT_TEMPERATURE
+        settings["temperature"] = own or DEFAULT_TEMPERATURE
     if how.esamp is not None:
         if not isinstance(lm, ESampLM):
             raise InvalidInput(f"esamp needs an ESampLM, and the LM is a {type(lm).__name__}")

@@ -89,7 +89,7 @@ class SelfConsistency(_Selecting):
         n: Number of candidates.
         field: Output field to vote on; the last.
         kind: Kind of answer in a text field, as in `ttscale.answers.extract_answer`.
-        temperature: Temperature of the candidates; None takes the LM's.
+        temperature: Temperature of the candidates; None takes the LM's, or 1 where that is 0.
         esamp: ESamp for these candidates, which needs an `ESampLM`; None leaves it to the LM.
         seed: Seed of ties.
 
@@ -302,7 +302,7 @@ class VerifierRerank(_Selecting):
 
 
 def _round(settings: Settings, n: int, number: int = 0) -> Draw:
-    return Draw(n, settings.temperature, settings.esamp, number)
+    return Draw(n, settings.temperature, settings.esamp, number, alone=settings.n == 1)
 
 
 def _joined(before: Batch, new: Batch) -> Batch:

@@ -25,7 +25,7 @@ class Settings:
         n: Number of candidates; for the adaptive vote the largest.
         field: Output field that is voted on; None takes the last.
         kind: Kind of answer in a text field, as in `ttscale.answers.extract_answer`.
-        temperature: Temperature of the candidates; None takes the LM's.
+        temperature: Temperature of the candidates; None takes the LM's, or 1 where that is 0.
         esamp: ESamp settings; None leaves them to the LM.
         seed: Seed of ties.
         batch: Candidates per round of the adaptive vote.

@@ -25,10 +25,11 @@ from dspy.utils.exceptions import (
 )
 
 from ttscale import ESamp, Sampler
+from ttscale.engines import ServerEngine
 from ttscale.errors import EngineError, EngineStopped, InvalidInput
 from ttscale.integrations.dspy import ESampLM
 from ttscale.strategies import BestOfN, SelfConsistency
-from ttscale.testing import Scripted, ScriptedEngine, candidate
+from ttscale.testing import Reply, Scripted, ScriptedEngine, ScriptedServer, candidate
 from ttscale.types import ESampReport, Prompt, Samples
 from ttscale.verifiers import CallableVerifier, SelfJudge
 
@@ -553,6 +554,29 @@ def test_n_at_temperature_0_is_refused_with_advice() -> None:
 
     with pytest.raises(LMInvalidRequestError, match="raise the temperature"):
         lm("q", n=2)
+
+
+@pytest.mark.usefixtures("no_waiting")
+async def test_server_engine_works_like_a_local_one() -> None:
+    """Over HTTP n candidates are one request as well, and DSPy retries what the engine does not."""
+    answers = [chat(i, "") for i in range(3)]
+
+    with (
+        ScriptedServer(answers) as server,
+        ServerEngine(server.base_url, retries=0) as engine,
+        dspy.context(lm=ESampLM(engine, esamp=ESamp(beta=0.5))),
+    ):
+        predict = dspy.Predict("question -> answer")
+        sync = predict(question="a", config={"n": 3, "stop": ["END"]})
+        later = await predict.acall(question="b", config={"n": 3})
+        bodies = [post.body for post in server.posts if post.body.get("n") == 3]
+        server.first.append(Reply(status=503))
+        again = predict(question="c")
+
+    assert sync.completions.answer == later.completions.answer == ["0", "1", "2"]
+    assert len(bodies) == 2
+    assert bodies[0]["stop"] == ["END"]
+    assert again.answer == "0"
 
 
 # MultiChainComparison of DSPy 3.4 uses an argument that DSPy itself deprecates.

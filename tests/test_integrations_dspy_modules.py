@@ -291,6 +291,17 @@ def test_temperature_and_esamp_are_those_of_the_module() -> None:
     assert [s.esamp for s in samplers] == [None, ESamp(beta=2.0), None]
 
 
+def test_votes_are_never_greedy_copies_of_each_other() -> None:
+    """On a greedy LM the candidates of a vote are sampled, also one by one; a lone one is not."""
+    engine = ScriptedEngine([chat(1), chat(2)])
+
+    run(AdaptiveSelfConsistency(SIGNATURE, n=3, batch=1), engine, temperature=0.0)
+    run(SelfConsistency(SIGNATURE, n=1), engine, temperature=0.0, cache=False)
+    run(SelfConsistency(SIGNATURE, n=1, temperature=0.0), engine, cache=False)
+
+    assert [call.sampler.temperature for call in engine.calls] == [1.0, 1.0, 0.0, 0.0]
+
+
 def test_esamp_needs_an_esamp_lm() -> None:
     """Another LM cannot draw with ESamp, and is not silently used without."""
     module = SelfConsistency(SIGNATURE, n=2, esamp=ESamp())
