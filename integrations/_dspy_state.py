@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import uuid
 import weakref
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,7 @@ _CLASS, _OBJECT = "class", "object"
 _live: weakref.WeakValueDictionary[tuple[str, str], Engine] = weakref.WeakValueDictionary()
 _tokens: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _held: dict[int, tuple[object, str]] = {}
+_started: list[Engine] = []
 
 
 def path_of(value: object) -> str:
@@ -105,22 +105,12 @@ def find_engine(record: Mapping[str, str]) -> Engine:
 
         engine = LocalEngine(key[1])
         remember(engine)
-        _keep_alive(engine)
+        _started.append(engine)  # only the program knows it, and loading rebuilds each LM twice
         return engine
     raise InvalidInput(
         f"the program was saved with an engine {key[0]} of model {key[1]!r}, which this process "
         "does not have; make it and an ESampLM of it before loading"
     )
-
-
-@functools.cache
-def _kept() -> list[Engine]:
-    return []
-
-
-def _keep_alive(engine: Engine) -> None:
-    """Hold an engine that only a loaded program knows: loading rebuilds every LM twice."""
-    _kept().append(engine)
 
 
 def _token(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import logging
 import subprocess
 import sys
@@ -521,6 +522,32 @@ def test_program_cannot_be_loaded_without_its_engine() -> None:
 
     with pytest.raises(InvalidInput, match="gone-tomorrow"):
         ESampLM.load_state(state)
+
+
+def test_local_engine_is_started_once_for_a_loaded_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a live engine of that model one LocalEngine is started, for every load."""
+    started = []
+
+    class LocalEngine(ScriptedEngine):
+        def __init__(self, model: str) -> None:
+            super().__init__([chat("x", "")], model=model)
+            started.append(model)
+
+    LocalEngine.__module__, LocalEngine.__qualname__ = "ttscale.worker.engine", "LocalEngine"
+    monkeypatch.setattr("ttscale.worker.engine.LocalEngine", LocalEngine)
+    program = dspy.Predict("question -> answer")
+    program.set_lm(ESampLM(LocalEngine("loaded-later")))
+    program.save(tmp_path / "program.json")
+    program.set_lm(None)
+    gc.collect()
+
+    for _ in range(2):
+        program.load(tmp_path / "program.json", allow_unsafe_lm_state=True)
+
+    assert started == ["loaded-later"] * 2
+    assert program(question="q").answer == "x"
 
 
 def test_function_in_a_strategy_cannot_be_saved() -> None:
