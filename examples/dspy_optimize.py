@@ -1,6 +1,6 @@
 """Compile a maths program with DSPy on the embedded model, and score it before and after.
 
-Run `python examples/dspy_optimize.py`, or with `--small` for a run of about a minute.
+Run `python examples/dspy_optimize.py` (about ten minutes on two cores), or with `--small`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ttscale.engines import Engine
 from ttscale.evaluation import wilson, word_problems
 from ttscale.integrations.dspy import ESampLM, ProseAdapter, SelfConsistency
 
-INSTRUCTIONS = "Solve the problem in one short sentence. End with: The answer is NUMBER."
+INSTRUCTIONS = "Solve the problem."
 
 
 def examples(count: int, seed: int) -> list[Any]:
@@ -45,17 +45,14 @@ def show(name: str, program: Any, devset: Sequence[Any]) -> int:
 
 def optimize(engine: Engine, votes: int, train: int, dev: int, programs: int) -> tuple[int, int]:
     """Compile a vote of `votes` samples; the numbers of right answers before and after."""
-    lm = ESampLM(engine, sampler=Sampler(temperature=0.7, max_tokens=64), esamp=ESamp(beta=0.25))
+    lm = ESampLM(engine, sampler=Sampler(temperature=0.7, max_tokens=80), esamp=ESamp(beta=0.25))
     signature = dspy.Signature("question -> answer", INSTRUCTIONS)
     program = SelfConsistency(dspy.ChainOfThought(signature), n=votes, kind="number")
     trainset, devset = examples(train, seed=0), examples(dev, seed=1)
     # Among the programs that it compares on the development set is the uncompiled one.
+    limits = {"max_bootstrapped_demos": 2, "max_labeled_demos": 2, "num_threads": 8}
     optimizer = dspy.BootstrapFewShotWithRandomSearch(
-        metric=right,
-        max_bootstrapped_demos=2,
-        max_labeled_demos=2,
-        num_candidate_programs=programs,
-        num_threads=8,
+        metric=right, num_candidate_programs=programs, **limits
     )
     with dspy.context(lm=lm, adapter=ProseAdapter("number")):
         before = show("before", program, devset)
@@ -75,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if small:
             optimize(engine, votes=4, train=6, dev=6, programs=0)
         else:
-            optimize(engine, votes=8, train=16, dev=56, programs=3)
+            optimize(engine, votes=8, train=14, dev=28, programs=1)
 
 
 if __name__ == "__main__":
