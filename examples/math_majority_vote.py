@@ -17,19 +17,16 @@ from ttscale.strategies import ESampSelfConsistency, Outcome
 
 MODEL = "smollm2-135m-instruct"
 QUESTIONS = Path(__file__).with_name("word_problems.jsonl")
-COUNT, SAMPLES = 12, 16
+COUNT, SAMPLES = 24, 16
 EXAMPLES = """\
 Question: Anna has 4 pens and buys 3 more. How many pens does Anna have now?
 Answer: 4 + 3 = 7. The answer is 7.
 
-Question: A pizza costs 6 dollars. Eva buys 2 pizzas and a juice for 1 dollar. How much is that?
-Answer: 2 x 6 = 12 and 12 + 1 = 13. The answer is 13.
+Question: There are 5 bags with 2 apples in each. How many apples are there?
+Answer: 5 x 2 = 10. The answer is 10.
 
 Question: Ben had 9 coins, gave away 4 and then found 2. How many coins does Ben have?
 Answer: 9 - 4 = 5 and 5 + 2 = 7. The answer is 7.
-
-Question: 2 friends share 10 nuts equally. How many nuts does each friend get?
-Answer: 10 / 2 = 5. The answer is 5.
 
 """
 
@@ -37,7 +34,7 @@ Answer: 10 / 2 = 5. The answer is 5.
 async def answer_all(engine: Engine, task: Task, samples: int) -> list[Outcome]:
     """Ask every question; vLLM runs their samples in one batch."""
     vote = ESampSelfConsistency(
-        n=samples, temperature=0.7, max_tokens=40, stop=("\n",), kind="number"
+        n=samples, temperature=0.6, max_tokens=40, stop=("\n",), kind="number"
     )
     prompts = [Prompt.raw(f"{EXAMPLES}Question: {p.question}\nAnswer:") for p in task.problems]
     return list(await asyncio.gather(*(vote.arun(engine, p, seed=0) for p in prompts)))
