@@ -105,7 +105,8 @@ class LocalEngine:
         if not self._closed:
             self._closed = True
             self._stop()
-            del self._llm
+            # vLLM's object would shut down once more when it is collected, at exit with an error
+            self._llm.shutdown = _nothing
 
     async def adraw(
         self,
@@ -213,6 +214,10 @@ class LocalEngine:
         )
         first: dict[str, Any] = reports[0]
         return first
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """Do nothing."""
 
 
 def set_environment(*, offline: bool) -> None:
