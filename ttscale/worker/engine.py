@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -81,7 +82,7 @@ class LocalEngine:
             **vllm_args,
         }
         self._llm = _sync.run(_start(settings))
-        self._stop = weakref.finalize(self, self._llm.shutdown)  # also runs at exit
+        self._stop = weakref.finalize(self, _stop, self._llm)  # also runs at exit
         self._tokenizer = self._llm.get_tokenizer()
 
     @property
@@ -105,8 +106,6 @@ class LocalEngine:
         if not self._closed:
             self._closed = True
             self._stop()
-            # vLLM's object would shut down once more when it is collected, at exit with an error
-            self._llm.shutdown = _nothing
 
     async def adraw(
         self,
@@ -214,6 +213,22 @@ class LocalEngine:
         )
         first: dict[str, Any] = reports[0]
         return first
+
+
+def _stop(llm: Any) -> None:
+    """Shut vLLM's engine down without the errors that it logs of its own end."""
+
+    async def stop() -> None:
+        # it would report the engine's process as dead
+        handler = getattr(llm, "output_handler", None)
+        if handler is not None:
+            handler.cancel()
+            await asyncio.gather(handler, return_exceptions=True)
+        llm.shutdown()
+        # vLLM's object shuts down once more when it is collected, at exit with an error
+        llm.shutdown = _nothing
+
+    _sync.run(stop())
 
 
 def _nothing(*_: object, **__: object) -> None:
