@@ -17,7 +17,7 @@ from ttscale.engines import _retry, _wire
 from ttscale.engines._hosts import COOL_DOWN, Host, Hosts, checked_urls, key_of
 from ttscale.engines._http import Http, Trouble, events
 from ttscale.engines._knowledge import Knowledge
-from ttscale.engines.protocol import CandidateHook
+from ttscale.engines.protocol import CandidateHook, draw
 from ttscale.errors import EngineError, EngineStopped, InvalidInput, TTScaleError
 from ttscale.sampling import Sampler
 from ttscale.types import Prompt, Samples
@@ -130,7 +130,7 @@ class ServerEngine:
 
     def draw(self, prompt: Prompt | str, n: int, sampler: Sampler) -> Samples:
         """`adraw` for callers that are not asynchronous; a text is a question."""
-        return _sync.run(self.adraw(Prompt.of(prompt), n, sampler))
+        return draw(self, Prompt.of(prompt), n, sampler)
 
     async def acheck(self, sampler: Sampler) -> None:
         """Find out whether every server has what `sampler` asks for.

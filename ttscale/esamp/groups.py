@@ -188,8 +188,7 @@ class Groups:
 
     def _close(self, key: GroupKey) -> None:
         report = self._live_report(key)
-        if self._groups[key].slot is not None:
-            self._free(key)
+        self._free(key)
         del self._groups[key]
         self._closed = self._closed + report
         if key in self._ledger:
@@ -199,7 +198,7 @@ class Groups:
             self._ledger.popitem(last=False)
 
     def _free(self, key: GroupKey) -> None:
-        """Give the slot of `key` back; the last slot's group moves into it."""
+        """Give the slot of `key` back, if it has one; the last slot's group moves into it."""
         slot = self._groups[key].slot
         if slot is None:
             return

@@ -15,9 +15,8 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from ttscale import _sync, models
-from ttscale.engines.protocol import CandidateHook
+from ttscale.engines.protocol import CandidateHook, draw
 from ttscale.errors import EngineError, EngineStopped, InvalidInput, MissingDependency
-from ttscale.esamp.settings import ESamp
 from ttscale.sampling import Sampler
 from ttscale.types import Candidate, ESampReport, Failure, Prompt, Samples, Usage
 
@@ -126,7 +125,7 @@ class LocalEngine:
 
     def draw(self, prompt: Prompt | str, n: int, sampler: Sampler) -> Samples:
         """`adraw` for callers that are not asynchronous; a text is a question."""
-        return _sync.run(self.adraw(Prompt.of(prompt), n, sampler))
+        return draw(self, Prompt.of(prompt), n, sampler)
 
     def esamp_report(self) -> ESampReport:
         """What ESamp has done in this engine since it started; `bytes_held` is the present."""
@@ -327,7 +326,7 @@ def _sampling_params(sampler: Sampler, n: int) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    extra: dict[str, Any] = sampler.esamp.to_keys() if isinstance(sampler.esamp, ESamp) else {}
+    extra: dict[str, Any] = dict(sampler.esamp.to_keys()) if sampler.esamp is not None else {}
     if sampler.fire_temperature is not None:
         extra["fire_temperature"] = sampler.fire_temperature
     return SamplingParams(
