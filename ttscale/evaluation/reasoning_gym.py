@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 
 from ttscale import _check
 from ttscale.errors import InvalidInput, MissingDependency, ScoreError
@@ -24,9 +25,12 @@ RUNS_ANSWERS = frozenset(
 """Tasks whose scorers run the answer as Python (`eval`, sympy's `parse_expr`), as of 0.1.25."""
 
 
-def from_reasoning_gym(name: str, count: int, seed: int = 0) -> Task:
+def from_reasoning_gym(
+    name: str, count: int, seed: int = 0, settings: Mapping[str, object] | None = None
+) -> Task:
     """The first `count` problems of a reasoning-gym task, generated from `seed`.
 
+    `settings` are the task's own, such as `max_terms` of chain_sum: they say how hard it is.
     Needs the extra `ttscale[eval]`. Tasks in `RUNS_ANSWERS` are refused: a model's text is never
     executed here. The task's `score` raises ScoreError when reasoning-gym fails on an answer.
 
@@ -45,7 +49,7 @@ def from_reasoning_gym(name: str, count: int, seed: int = 0) -> Task:
         ) from error
     _check_name(name, list(DATASETS))
     try:
-        dataset = reasoning_gym.create_dataset(name, size=count, seed=seed)
+        dataset = reasoning_gym.create_dataset(name, size=count, seed=seed, **(settings or {}))
         entries = [dataset[place] for place in range(count)]
     except (AssertionError, TypeError, ValueError) as error:
         raise InvalidInput(f"reasoning-gym cannot make task {name!r}: {error}") from error
