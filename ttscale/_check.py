@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection
 
@@ -34,4 +35,15 @@ def choice(name: str, value: object, legal: Collection[str]) -> str:
     """Return `value` if it is one of the legal words, else raise InvalidInput."""
     if not isinstance(value, str) or value not in legal:
         raise InvalidInput(f"{name} must be one of {', '.join(sorted(legal))}; got {value!r}")
+    return value
+
+
+def json_object(name: str, value: object) -> str:
+    """Return `value` if it is the text of a JSON object, else raise InvalidInput."""
+    try:
+        content = json.loads(value) if isinstance(value, str) else None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(value, str) or not isinstance(content, dict):
+        raise InvalidInput(f"{name} must be the text of a JSON object, got {value!r}")
     return value

@@ -28,6 +28,8 @@ class Sampler:
         esamp: Exploratory Sampling, or None for plain sampling.
         fire_temperature: Temperature of the first token alone, in (0, 100] (FIRE: hot first token,
             then `temperature`); None draws it like the others.
+        json_schema: JSON schema, as text, that every sample is held to while it is written (guided
+            decoding); a sample that is cut off at `max_tokens` is still broken JSON. None is free.
 
     Raises:
         InvalidInput: A value is outside its legal range.
@@ -43,6 +45,7 @@ class Sampler:
     top_logprobs: int = 0
     esamp: ESamp | None = None
     fire_temperature: float | None = None
+    json_schema: str | None = None
 
     def __post_init__(self) -> None:
         _check.number("temperature", self.temperature, 0, 2)
@@ -61,6 +64,8 @@ class Sampler:
                 )
         if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
             raise InvalidInput(f"stop must be a tuple of non-empty texts, got {self.stop!r}")
+        if self.json_schema is not None:
+            _check.json_object("json_schema", self.json_schema)
 
     def check_count(self, n: int) -> None:
         """Raise InvalidInput unless `n` samples can be drawn with these settings."""

@@ -50,6 +50,9 @@ def body(
         made["stop"] = list(sampler.stop)
     if sampler.seed is not None:
         made["seed"] = sampler.seed
+    if sampler.json_schema is not None:
+        form: dict[str, Json] = {"name": "answer", "schema": json.loads(sampler.json_schema)}
+        made["response_format"] = {"type": "json_schema", "json_schema": form}
     made |= _beyond_openai(sampler, facts)
     if logprobs:
         made |= _logprobs(prompt, sampler)

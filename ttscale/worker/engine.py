@@ -324,8 +324,9 @@ def _own_group(sampler: Sampler) -> tuple[Sampler, str | None]:
 
 def _sampling_params(sampler: Sampler, n: int) -> Any:
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+    form = sampler.json_schema
     extra: dict[str, Any] = dict(sampler.esamp.to_keys()) if sampler.esamp is not None else {}
     if sampler.fire_temperature is not None:
         extra["fire_temperature"] = sampler.fire_temperature
@@ -340,6 +341,7 @@ def _sampling_params(sampler: Sampler, n: int) -> Any:
         seed=sampler.seed,
         logprobs=sampler.top_logprobs,
         extra_args=extra or None,
+        structured_outputs=None if form is None else StructuredOutputsParams(json=form),
         output_kind=RequestOutputKind.CUMULATIVE,
         stream_interval=sampler.max_tokens,  # only a sample's first and last output travel
     )
