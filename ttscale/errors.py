@@ -6,6 +6,7 @@
     ├── ModelNotFound                 no model folder lies where one was expected
     ├── EngineError                   the engine could not draw
     │   └── EngineStopped             the engine has been closed or has died
+    ├── SandboxUnavailable            this machine cannot isolate a program as demanded
     └── ScoreError                    a verifier could not score one candidate
 
 A message says what was given, what is allowed and what to do.
@@ -19,6 +20,7 @@ __all__ = [
     "InvalidInput",
     "MissingDependency",
     "ModelNotFound",
+    "SandboxUnavailable",
     "ScoreError",
     "TTScaleError",
 ]
@@ -46,6 +48,10 @@ class EngineError(TTScaleError):
 
 class EngineStopped(EngineError):
     """The engine has been closed, or its process has died."""
+
+
+class SandboxUnavailable(TTScaleError):
+    """This machine does not offer the isolation that was demanded for a program."""
 
 
 class ScoreError(TTScaleError):
