@@ -137,6 +137,8 @@ class ESampReport:
         fallbacks: Times that sampling fell back to plain, by cause.
         relative_error: Mean of `||hL - f(h1)|| / ||hL||` over the latest rows; None before any.
         bytes_held: Size of the group's distiller, in bytes.
+        error_at: Sum of the groups' relative errors at training steps 8, 32 and 128, and the
+            number of groups that came so far; see `relative_error_at`.
     """
 
     rows_mixed: int = 0
@@ -144,6 +146,12 @@ class ESampReport:
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     relative_error: float | None = None
     bytes_held: int = 0
+    error_at: Mapping[int, tuple[float, int]] = field(default_factory=dict)
+
+    def relative_error_at(self, step: int) -> float | None:
+        """Mean relative error of the groups at that training step; None if none came so far."""
+        total, groups = self.error_at.get(step, (0.0, 0))
+        return total / groups if groups else None
 
     @property
     def fallback_count(self) -> int:
@@ -161,7 +169,16 @@ class ESampReport:
             causes,
             _weighted(self, other),
             max(self.bytes_held, other.bytes_held),
+            {
+                step: _sums(self.error_at.get(step), other.error_at.get(step))
+                for step in sorted({*self.error_at, *other.error_at})
+            },
         )
+
+
+def _sums(a: tuple[float, int] | None, b: tuple[float, int] | None) -> tuple[float, int]:
+    (one, ones), (other, others) = a or (0.0, 0), b or (0.0, 0)
+    return one + other, ones + others
 
 
 def _weighted(a: ESampReport, b: ESampReport) -> float | None:

@@ -174,6 +174,7 @@ class Groups:
             whole.fallbacks,
             whole.relative_error,
             self.bytes_held,
+            whole.error_at,
         )
 
     def _open(self, settings: ESamp) -> _Group:
@@ -221,7 +222,12 @@ class Groups:
             causes[NON_FINITE] = counts.non_finite
         size = bank.bytes_per_slot if group.slot is not None else 0
         return ESampReport(
-            counts.rows_mixed, counts.steps_trained, causes, counts.relative_error, size
+            counts.rows_mixed,
+            counts.steps_trained,
+            causes,
+            counts.relative_error,
+            size,
+            {step: (error, 1) for step, error in counts.curve.items()},
         )
 
     def _lay_out(self, rows: Sequence[Row], groups: int) -> Rows:
