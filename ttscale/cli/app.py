@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ttscale.cli import models, solve, strategies, verify
+from ttscale.cli import models, serve, solve, strategies, verify
 from ttscale.cli.codes import BAD_INPUT, INTERRUPTED, NO_ENGINE, RUN_FAILED
 from ttscale.cli.engine import EngineFactory, local_engine
 from ttscale.cli.parser import build_parser
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None, engine_factory: EngineFactory = loca
     _never_fail_to_write()
     screen = Screen()
     try:
-        return _command(build_parser().parse_args(argv), screen, engine_factory)
+        return _command(argv, screen, engine_factory)
     except SystemExit as end:  # --help and --version
         return int(end.code or 0)
     except KeyboardInterrupt:
@@ -48,14 +48,20 @@ def exit_code(error: TTScaleError) -> int:
     return NO_ENGINE if isinstance(error, MissingDependency | ModelNotFound) else RUN_FAILED
 
 
-def _command(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory) -> int:
+def _command(argv: Sequence[str] | None, screen: Screen, engine_factory: EngineFactory) -> int:
+    parser = build_parser()
+    args, rest = parser.parse_known_args(argv)
+    if args.command == "serve":
+        return serve.run(args, rest)  # vLLM reads what we do not know
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return _run(args, screen, engine_factory)
+
+
+def _run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory) -> int:
     match args.command:
         case "solve":
             return solve.run(args, screen, engine_factory)
-        case "models":
-            return models.run(args, screen)
-        case "strategies":
-            return strategies.run(screen)
         case _:
             return verify.run(args, screen)
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from ttscale import __version__
 from ttscale.answers import KINDS
 from ttscale.errors import InvalidInput
-from ttscale.esamp.settings import DISTILLERS, SCOPES
+from ttscale.esamp.settings import DISTILLERS, FUSIONS, SCOPES
 from ttscale.models import EMBEDDED
 from ttscale.strategies import NAMES, SelfConsistency
 
@@ -19,6 +19,7 @@ examples:
   ttscale solve --task gsm_symbolic --count 10 --no-esamp --seed 1
   ttscale solve --file problems.jsonl --json > answers.jsonl
   ttscale models pull
+  ttscale serve --port 8000 --esamp-beta 0.25
   ttscale verify
 """
 
@@ -33,6 +34,21 @@ examples:
   ttscale solve "What is 17 * 3?" --n 8
   ttscale solve --task word_problems --count 20 --strategy best-of-n
   ttscale solve --file problems.jsonl --model Qwen/Qwen2.5-1.5B-Instruct --json
+"""
+
+
+SERVE_NOTES = """\
+All other flags are those of `vllm serve`, and are passed on to it; `--esamp-*` are defaults for
+requests that do not say it themselves. Without --esamp-beta a request gets ESamp only if it asks.
+A group belongs to the caller (API key) who names it, so callers never share a distiller.
+
+routes: those of vLLM (/v1/chat/completions, /v1/completions, /v1/responses, /metrics, ...), and
+/ttscale/v1/chat/completions, /ttscale/v1/models, /ttscale/v1/esamp
+
+examples:
+  ttscale serve
+  ttscale serve Qwen/Qwen3-8B --port 8000 --api-key KEY --esamp-beta 0.25
+  python -m ttscale.worker.serve --help=all     (the flags of vLLM)
 """
 
 
@@ -59,6 +75,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_solve(commands)
     _add_models(commands)
+    _add_serve(commands)
     commands.add_parser("strategies", help="list the strategies and their settings")
     verify = commands.add_parser("verify", help="check that ESamp works in the installed vLLM")
     verify.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -79,6 +96,29 @@ def _add_models(commands: argparse._SubParsersAction[Parser]) -> None:
     models = commands.add_parser("models", help="list the models that come with ttscale")
     models.add_argument(
         "action", nargs="?", choices=("list", "pull"), default="list", help="default: list"
+    )
+
+
+def _add_serve(commands: argparse._SubParsersAction[Parser]) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="start vLLM's OpenAI-compatible server with ESamp and the strategies in it",
+        usage="ttscale serve [MODEL] [--esamp-...] [any flag of vllm serve]",
+        description="Start vLLM's OpenAI-compatible server with ESamp and the strategies in it. "
+        f"MODEL is a folder or hub name (default: {EMBEDDED}).",
+        epilog=SERVE_NOTES,
+    )
+    group = serve.add_argument_group("defaults of ESamp for requests that say nothing")
+    group.add_argument("--esamp-beta", type=float, metavar="BETA", help="strength, 0 to 4")
+    group.add_argument("--esamp-scope", choices=SCOPES, help="who shares a distiller")
+    group.add_argument("--esamp-group", metavar="NAME", help="group of a caller's requests")
+    group.add_argument("--esamp-distiller", choices=DISTILLERS)
+    group.add_argument("--esamp-fusion", choices=FUSIONS)
+    group.add_argument("--esamp-seed", type=int, metavar="SEED")
+    group.add_argument(
+        "--esamp-share-groups",
+        action="store_true",
+        help="let different callers share a distiller: groups of one name, and scope shared",
     )
 
 

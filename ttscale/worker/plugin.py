@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ttscale.types import ESampReport
+from ttscale.worker.callers import with_defaults
 from ttscale.worker.request import admit, read_keys
 from ttscale.worker.runtime import open_runtime, runtime_of
 
@@ -48,9 +49,11 @@ def _process_inputs(original: Callable[..., Any]) -> Callable[..., Any]:
     def process_inputs(self: Any, *args: Any, **kwargs: Any) -> Any:
         request = original(self, *args, **kwargs)
         params = request.sampling_params
-        if params is not None and params.extra_args:
-            refuse_if_impossible(self.vllm_config, params)
-            admit(params)
+        if params is not None:
+            params.extra_args = with_defaults(params.extra_args) or None
+            if params.extra_args:
+                refuse_if_impossible(self.vllm_config, params)
+                admit(params)
         return request
 
     return process_inputs

@@ -14,6 +14,7 @@ from typing import Any
 from ttscale import _check
 from ttscale.esamp.settings import ESamp
 from ttscale.sampling import FIRE_RANGE
+from ttscale.worker.callers import owned
 
 PRIVATE = "ttscale"
 FIRE_KEY = "fire_temperature"
@@ -59,11 +60,15 @@ def read_keys(extra_args: Mapping[str, Any] | None) -> Asked | None:
 
 
 def group_name(esamp: ESamp) -> str:
-    """The name under which a request's group is known in the workers."""
+    """The name under which a request's group is known in the workers.
+
+    Raises:
+        InvalidInput: The group is to be shared, and nothing tells whose it is; see `callers`.
+    """
     if esamp.scope == "shared":
-        return "shared"
+        return owned("shared")
     if esamp.group is not None:
-        return f"group:{esamp.group}"
+        return owned(f"group:{esamp.group}")
     return f"request:{uuid.uuid4().hex}"
 
 

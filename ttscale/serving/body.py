@@ -1,0 +1,238 @@
+"""Reads a request: OpenAI's fields and the object `ttscale`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ttscale import _check
+from ttscale.engines._wire import Json
+from ttscale.errors import InvalidInput
+from ttscale.esamp.defaults import fill
+from ttscale.esamp.settings import KEY_PREFIX, ESamp
+from ttscale.sampling import FIRE_RANGE, Sampler
+from ttscale.serving.backend import Facts
+from ttscale.serving.strategy import VERIFIERS, make
+from ttscale.strategies import NAMES, SelfConsistency, Strategy
+from ttscale.strategies.messages import Form
+from ttscale.types import ROLES, Message, Prompt
+
+DEFAULT_COUNT = 8
+MAX_COUNT = 1024
+SEEDS = 2**31
+SAMPLED = ("temperature", "top_p", "top_k", "min_p")
+# each of these is a promise that one message chosen among many cannot keep
+NOT_TAKEN = ("use_beam_search", "echo", "prompt_logprobs", "kv_transfer_params")
+FIRE_KEY = "fire_temperature"
+
+
+class Options(BaseModel):
+    """The object `ttscale` of a request; everything has a default."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    strategy: Annotated[str, Field(description="How the answer is selected.")] = (
+        SelfConsistency.name
+    )
+    n: Annotated[int, Field(ge=1, le=MAX_COUNT, description="Number of samples.")] = DEFAULT_COUNT
+    beta: Annotated[
+        float | None,
+        Field(description="Strength of ESamp; 0 samples plainly. Default: the server's, or 0.25."),
+    ] = None
+    distiller: str | None = None
+    fusion: str | None = None
+    scope: str | None = None
+    group: str | None = None
+    fire_temperature: float | None = None
+    verifier: Annotated[
+        str | None, Field(description=f"Scores the samples: {', '.join(VERIFIERS)}.")
+    ] = None
+    kind: Annotated[str | None, Field(description="Kind of answer to look for.")] = None
+    return_candidates: Annotated[
+        bool, Field(description="Whether the block `ttscale` holds the samples' texts.")
+    ] = False
+
+
+class ChatBody(BaseModel):
+    """A body of OpenAI's chat route; the server's own route checks the fields not named here."""
+
+    model_config = ConfigDict(extra="allow")
+
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    model: str | None = None
+    n: int | None = None
+    stream: bool | None = False
+    stream_options: dict[str, Any] | None = None
+    ttscale: Options | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be run for one request.
+
+    Attributes:
+        strategy: The strategy.
+        prompt: The conversation as strategies see it: texts only.
+        form: The form of answer that is asked for.
+        conversation: Fields of the body that go with every sample of the conversation.
+        model: Name of the model.
+        seed: Seed of the run; None draws a fresh one.
+        options: The object `ttscale`.
+        streams: Whether the answer is streamed.
+        tells_usage: Whether a streamed answer ends with its usage.
+    """
+
+    strategy: Strategy[Any]
+    prompt: Prompt
+    form: Form
+    conversation: Mapping[str, Json]
+    model: str
+    seed: int | None
+    options: Options
+    streams: bool = False
+    tells_usage: bool = False
+
+
+def read(body: ChatBody, facts: Facts) -> Job:
+    """Read a request.
+
+    Raises:
+        InvalidInput: A field is refused, or cannot go together with a strategy.
+    """
+    options = body.ttscale or Options()
+    raw = body.model_dump(exclude={"ttscale", "stream", "stream_options"}, exclude_unset=True)
+    _refuse(raw)
+    sampler, seed = _sampler(raw, facts, options), raw.get("seed")
+    if seed is not None and not isinstance(seed, int):
+        raise InvalidInput(f"seed must be a whole number, got {seed!r}")
+    return Job(
+        strategy=_strategy(options, sampler),
+        prompt=Prompt(messages=tuple(_turn(message) for message in body.messages)),
+        form=_form(raw),
+        conversation={k: v for k, v in raw.items() if k not in _REPLACED},
+        model=body.model or facts.models[0],
+        seed=None if seed is None else seed % SEEDS,
+        options=options,
+        streams=bool(body.stream),
+        tells_usage=bool((body.stream_options or {}).get("include_usage")),
+    )
+
+
+# a draw writes these itself
+_REPLACED = {*SAMPLED, "n", "model", "seed", "stop", "max_tokens", "max_completion_tokens"}
+
+
+def _refuse(raw: Mapping[str, Any]) -> None:
+    _check.integer("n", raw.get("n") or 1, 1)
+    if (raw.get("n") or 1) != 1:
+        raise InvalidInput(
+            f"n must be 1 here, got {raw['n']}: one message is chosen; the number of samples is "
+            "ttscale.n"
+        )
+    for name in NOT_TAKEN:
+        if raw.get(name) not in (None, False):
+            raise InvalidInput(f"{name} does not go together with a strategy; drop it")
+
+
+def _strategy(options: Options, sampler: Sampler) -> Strategy[Any]:
+    name = _check.choice("ttscale.strategy", options.strategy, NAMES)
+    strategy = make(name, options.n, sampler, options.verifier)
+    if options.kind is None:
+        return strategy
+    if not is_dataclass(strategy) or "kind" not in {f.name for f in fields(strategy)}:
+        raise InvalidInput(f"strategy {name!r} looks for no answers; drop ttscale.kind")
+    return replace(strategy, kind=options.kind)
+
+
+def _sampler(raw: Mapping[str, Any], facts: Facts, options: Options) -> Sampler:
+    """How samples are drawn: the body's settings, else the model's own."""
+    settings: dict[str, Any] = {}
+    for name in SAMPLED:
+        value = raw.get(name)
+        settings[name] = facts.sampling.get(name) if value is None else value
+    longest = raw.get("max_completion_tokens", raw.get("max_tokens"))
+    settings["max_tokens"] = longest or facts.sampling.get("max_tokens") or facts.max_tokens
+    settings["stop"] = _stops(raw.get("stop"))
+    extra = raw.get("vllm_xargs") or {}
+    settings["esamp"] = _esamp(options, extra, facts)
+    fire = options.fire_temperature
+    if fire is not None:
+        _check.number("ttscale.fire_temperature", fire, *FIRE_RANGE, open_low=True)
+    settings[FIRE_KEY] = extra.get(FIRE_KEY) if fire is None else fire
+    if settings["top_k"] is not None:
+        settings["top_k"] = max(settings["top_k"], 0)  # vLLM also takes -1 for all
+    return Sampler(**{name: value for name, value in settings.items() if value is not None})
+
+
+def _stops(stop: object) -> tuple[str, ...]:
+    if stop is None:
+        return ()
+    if isinstance(stop, str):
+        return (stop,) if stop else ()
+    if not isinstance(stop, list):
+        raise InvalidInput(f"stop must be a text or a list of texts, got {stop!r}")
+    return tuple(stop)
+
+
+def _esamp(options: Options, extra: Mapping[str, Any], facts: Facts) -> ESamp | None:
+    """ESamp's settings: of `ttscale`, else of `vllm_xargs`, else the server's, else the default."""
+    asked = {
+        f"{KEY_PREFIX}{name}": value
+        for name in ("beta", "distiller", "fusion", "scope", "group")
+        if (value := getattr(options, name)) is not None
+    }
+    own = {**{k: v for k, v in extra.items() if k.startswith(KEY_PREFIX)}, **asked}
+    if not own and facts.esamp_refused:
+        return None
+    settings = ESamp.from_keys(fill(own, facts.esamp_defaults)) or ESamp()
+    if settings.beta == 0:
+        return None
+    if facts.esamp_refused:
+        raise InvalidInput(f"ESamp is not available on this server: {facts.esamp_refused}")
+    return settings
+
+
+def _form(raw: Mapping[str, Any]) -> Form:
+    """The form of answer, as far as the fields have the right types; the server checks them."""
+    tools, wanted = raw.get("tools"), raw.get("response_format")
+    whole = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
+    return Form.of(
+        tools if whole and raw.get("tool_choice") != "none" else None,
+        raw.get("tool_choice"),
+        wanted if isinstance(wanted, dict) else None,
+        parallel=raw.get("parallel_tool_calls") is not False,
+    )
+
+
+def _turn(message: Mapping[str, Any]) -> Message:
+    """One turn as text; the original goes to the model."""
+    role = message.get("role")
+    role = "system" if role == "developer" else role
+    if not isinstance(role, str) or role not in ROLES:
+        raise InvalidInput(f"role must be one of {', '.join(ROLES)}, developer; got {role!r}")
+    return Message(role, _text(message.get("content")) + _calls(message.get("tool_calls")))
+
+
+def _text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    parts: Sequence[object] = content if isinstance(content, list) else ()
+    texts = [part if isinstance(part, str) else _part(part) for part in parts]
+    return "\n".join(texts)
+
+
+def _part(part: object) -> str:
+    if not isinstance(part, Mapping):
+        return ""
+    text = part.get("text")
+    return text if isinstance(text, str) else f"[{part.get('type', 'part')}]"
+
+
+def _calls(calls: object) -> str:
+    if not isinstance(calls, list) or not calls:
+        return ""
+    return json.dumps([call.get("function") for call in calls if isinstance(call, Mapping)])
