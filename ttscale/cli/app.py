@@ -62,6 +62,10 @@ def _run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory
     match args.command:
         case "solve":
             return solve.run(args, screen, engine_factory)
+        case "models":
+            return models.run(args, screen)
+        case "strategies":
+            return strategies.run(screen)
         case _:
             return verify.run(args, screen)
 
