@@ -1,8 +1,8 @@
 """All distillers of one kind, one slot a group, and what happened in each.
 
 Slots are dense: when a group leaves, the last one moves into its place, so the groups in use are
-always the first ones and every step works on views. Nothing here waits for the device except
-`close`, which reads one slot's counters when its group ends.
+always the first ones and every step works on views. Nothing here waits for the device but
+`Counts.read`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ttscale.esamp.clock import Clock
 from ttscale.esamp.distiller import Distiller, Prediction, SlotTensors
 from ttscale.esamp.fusion import directions
 
@@ -64,12 +65,27 @@ class Counts:
     curve: dict[int, float] = field(default_factory=dict)
     non_finite: int = 0
 
+    @classmethod
+    def read(cls, snapshot: Tensor) -> Counts:
+        """Read what `Bank.snapshot` kept; on a GPU this waits for the device."""
+        rows, steps, error, bad, *marks = snapshot.tolist()
+        return cls(
+            rows_mixed=int(rows),
+            steps_trained=int(steps),
+            relative_error=None if error != error else error,
+            curve={k: v for k, v in zip(CURVE_STEPS, marks, strict=True) if v == v},
+            non_finite=int(bad),
+        )
+
 
 class Bank:
     """The distillers of one kind and their counters, by slot."""
 
-    def __init__(self, distiller: Distiller, device: torch.device) -> None:
+    def __init__(
+        self, distiller: Distiller, device: torch.device, clock: Clock | None = None
+    ) -> None:
         self.distiller = distiller
+        self.clock = clock or Clock()
         self.live = 0
         self._device = device
         shapes = {"rows": (), "steps": (), "error": (), "bad": (), "curve": (len(CURVE_STEPS),)}
@@ -111,19 +127,14 @@ class Bank:
             self._counts.release()
         return last
 
+    def snapshot(self, slot: int) -> Tensor:
+        """One slot's counters as they are now, still on the device; see `Counts.read`."""
+        single = [self._counts[name][slot].view(1) for name in ("rows", "steps", "error", "bad")]
+        return torch.cat([*single, self._counts["curve"][slot]])
+
     def counts(self, slot: int) -> Counts:
         """Read one slot's counters; on a GPU this waits for the device."""
-        rows, steps, error, bad = (
-            float(self._counts[name][slot]) for name in ("rows", "steps", "error", "bad")
-        )
-        curve = zip(CURVE_STEPS, self._counts["curve"][slot].tolist(), strict=True)
-        return Counts(
-            rows_mixed=int(rows),
-            steps_trained=int(steps),
-            relative_error=None if error != error else error,
-            curve={step: value for step, value in curve if value == value},
-            non_finite=int(bad),
-        )
+        return Counts.read(self.snapshot(slot))
 
     def mix(self, rows: Rows, h1: Tensor, hL: Tensor) -> tuple[Tensor, Pending]:
         """The mixed states of `rows`, (k, hidden) in float32, and what is left to learn from.
@@ -136,7 +147,12 @@ class Bank:
         A group in which a value is not finite keeps its reference states from then on.
         """
         reference = hL[rows.batch].float()
-        made = self.distiller.predict(self._pad(rows, h1[rows.batch].float()), rows.mask)
+        with self.clock.phase("predict"):
+            made = self.distiller.predict(self._pad(rows, h1[rows.batch].float()), rows.mask)
+        with self.clock.phase("mix"):
+            return self._mixed(rows, reference, made)
+
+    def _mixed(self, rows: Rows, reference: Tensor, made: Prediction) -> tuple[Tensor, Pending]:
         predicted = made.hL.flatten(0, 1)[rows.padded]
         direction = directions(reference, predicted, rows.codes, self._noise(rows, reference))
         mixed = reference + rows.beta.unsqueeze(1) * direction
@@ -147,6 +163,10 @@ class Bank:
 
     def learn(self, pending: Pending) -> None:
         """Train every group of the step on its rows, once, and count it (Eq. 10)."""
+        with self.clock.phase("update"):
+            self._learn(pending)
+
+    def _learn(self, pending: Pending) -> None:
         rows = pending.rows
         groups = rows.mask.shape[0]
         healthy = (self._counts["bad"][:groups] == 0).unsqueeze(1)

@@ -1,8 +1,9 @@
 """Who shares a distiller: groups, their members (requests) and their lifetimes.
 
 A group opens with its first member and closes when its last one leaves; what happened in it is
-then kept in a bounded ledger until it is asked for. The number of bytes held is bounded: a group
-that finds no room samples plainly, and that is counted.
+then kept in a bounded ledger until it is asked for. Its counters are read from the device when
+somebody asks, not when it closes, which is in the midst of a step. The number of bytes held is
+bounded: a group that finds no room samples plainly, and that is counted.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ import torch
 from torch import Tensor
 
 from ttscale.esamp.bank import NON_FINITE, Bank, Counts, Pending, Rows
+from ttscale.esamp.clock import Clock
 from ttscale.esamp.fusion import FUSION_CODES
 from ttscale.esamp.ridge import RidgeDistiller
 from ttscale.esamp.settings import ESamp
 from ttscale.esamp.swiglu import SwiGLUDistiller
+from ttscale.esamp.transfer import on_device
 from ttscale.types import ESampReport
 
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 30
 LEDGER_SIZE = 4096
+MAX_UNREAD = 256  # closed groups whose counters are still on the device
 NO_ROOM = "no_room"
 EXCEPTION = "exception"
 
@@ -65,6 +69,21 @@ class _Group:
     counts: Counts = field(default_factory=Counts)  # what a slot had counted when it was lost
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A closed group, whose counters may still be on the device."""
+
+    key: GroupKey
+    fallbacks: Counter[str]
+    counts: Counts | Tensor
+    size: int
+
+    def report(self) -> ESampReport:
+        """What happened in it; on a GPU this may wait for the device."""
+        counts = Counts.read(self.counts) if isinstance(self.counts, Tensor) else self.counts
+        return _report(counts, self.fallbacks, self.size)
+
+
 class Groups:
     """The groups of one worker.
 
@@ -72,14 +91,22 @@ class Groups:
         hidden: Width of the model's hidden states.
         device: Where the states are.
         max_bytes: Bound on the bytes held for distillers.
+
+    Attributes:
+        clock: Time spent by phase, over all groups.
+        version: Changes whenever groups move; see `Plan`.
     """
 
     def __init__(self, hidden: int, device: torch.device, max_bytes: int = MAX_BYTES) -> None:
-        self._banks = {kind: Bank(make(hidden, device), device) for kind, make in _KINDS.items()}
+        self.clock = Clock()
+        self._banks = {
+            kind: Bank(make(hidden, device), device, self.clock) for kind, make in _KINDS.items()
+        }
         self._device = device
         self._max_bytes = max_bytes
         self._groups: dict[GroupKey, _Group] = {}
         self._group_of: dict[str, GroupKey] = {}
+        self._ended: list[_Ended] = []
         self._ledger: OrderedDict[GroupKey, ESampReport] = OrderedDict()
         self._closed = ESampReport()
         self.version = 0
@@ -159,6 +186,7 @@ class Groups:
 
     def report(self, name: str) -> ESampReport | None:
         """What happened in the group `name`, over its distillers; None if it is not known."""
+        self._settle()
         live = [self._live_report(key) for key in self._groups if key[0] == name]
         ended = [report for key, report in self._ledger.items() if key[0] == name]
         reports = live + ended
@@ -166,6 +194,7 @@ class Groups:
 
     def total(self) -> ESampReport:
         """What happened in all groups since the start; `bytes_held` is what is held now."""
+        self._settle()
         live = [self._live_report(key) for key in self._groups]
         whole = sum(live, start=self._closed)
         return ESampReport(
@@ -188,13 +217,23 @@ class Groups:
         return _Group(settings.seed, bank.open(settings.seed))
 
     def _close(self, key: GroupKey) -> None:
-        report = self._live_report(key)
+        group, bank = self._groups[key], self._banks[key[1]]
+        counts = group.counts if group.slot is None else bank.snapshot(group.slot)
+        self._ended.append(_Ended(key, group.fallbacks, counts, self._size(key)))
         self._free(key)
         del self._groups[key]
-        self._closed = self._closed + report
-        if key in self._ledger:
-            report = self._ledger.pop(key) + report
-        self._ledger[key] = report
+        if len(self._ended) >= MAX_UNREAD:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Read what closed groups have counted into the ledger."""
+        for ended in self._ended:
+            report = ended.report()
+            self._closed = self._closed + report
+            if ended.key in self._ledger:
+                report = self._ledger.pop(ended.key) + report
+            self._ledger[ended.key] = report
+        self._ended.clear()
         while len(self._ledger) > LEDGER_SIZE:
             self._ledger.popitem(last=False)
 
@@ -214,21 +253,14 @@ class Groups:
         group = self._groups.get(key)
         return None if group is None else group.slot
 
+    def _size(self, key: GroupKey) -> int:
+        """Bytes held for one group."""
+        return 0 if self._slot(key) is None else self._banks[key[1]].bytes_per_slot
+
     def _live_report(self, key: GroupKey) -> ESampReport:
         group, bank = self._groups[key], self._banks[key[1]]
         counts = group.counts if group.slot is None else bank.counts(group.slot)
-        causes = dict(group.fallbacks)
-        if counts.non_finite:
-            causes[NON_FINITE] = counts.non_finite
-        size = bank.bytes_per_slot if group.slot is not None else 0
-        return ESampReport(
-            counts.rows_mixed,
-            counts.steps_trained,
-            causes,
-            counts.relative_error,
-            size,
-            {step: (error, 1) for step, error in counts.curve.items()},
-        )
+        return _report(counts, group.fallbacks, self._size(key))
 
     def _lay_out(self, rows: Sequence[Row], groups: int) -> Rows:
         """Pad the rows of each slot to the same width."""
@@ -242,13 +274,21 @@ class Groups:
         mask = torch.zeros(groups * width)
         mask[padded] = torch.tensor([float(r.trains) for r in rows])
         seeds = [(k, self._groups[r.group].seed) for k, r in enumerate(rows) if r.fusion == "noise"]
-        whole = partial(torch.tensor, device=self._device, dtype=torch.long)
+        whole = partial(on_device, device=self._device, dtype=torch.long)
+        floats = partial(on_device, device=self._device, dtype=torch.float32)
         return Rows(
             batch=whole([r.index for r in rows]),
             slot=whole(slots),
             padded=whole(padded),
-            mask=mask.view(groups, width).to(self._device),
-            beta=torch.tensor([r.beta for r in rows], device=self._device),
+            mask=floats(mask.view(groups, width)),
+            beta=floats([r.beta for r in rows]),
             codes=whole([FUSION_CODES[r.fusion] for r in rows]),
             noisy=tuple(seeds),
         )
+
+
+def _report(counts: Counts, fallbacks: Counter[str], size: int) -> ESampReport:
+    causes = dict(fallbacks)
+    if counts.non_finite:
+        causes[NON_FINITE] = counts.non_finite
+    return ESampReport(counts.rows_mixed, counts.steps_trained, causes, counts.relative_error, size)

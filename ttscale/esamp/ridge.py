@@ -47,7 +47,7 @@ class RidgeDistiller:
 
     def reset(self, slot: int, seed: int) -> None:  # noqa: ARG002 - nothing is drawn per slot
         """Forget everything: `P = I / ridge`, `W = 0`."""
-        self.slots["P"][slot] = torch.eye(self.slots["P"].shape[-1]) / self._ridge
+        self.slots["P"][slot].zero_().fill_diagonal_(1 / self._ridge)
         self.slots["W"][slot] = 0
 
     def features(self, h1: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ttscale.esamp.distiller import Prediction, SlotTensors
+from ttscale.esamp.transfer import on_device
 
 WIDTH = 384
 BLOCKS = 2
@@ -53,7 +54,8 @@ class SwiGLUDistiller:
         theta = torch.zeros(sum(self._sizes.values()))
         bound = self._hidden**-0.5
         theta[: self._sizes["in"]].uniform_(-bound, bound, generator=draw)
-        self.slots["theta"][slot] = theta.to(self.slots["theta"].device)
+        held = self.slots["theta"]
+        held[slot] = on_device(theta, held.device, held.dtype)
         for name in ("m", "v", "step"):
             self.slots[name][slot] = 0
 
