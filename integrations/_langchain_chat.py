@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import ssl
-import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any, Self
 
-import httpx
-import openai
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
@@ -19,16 +13,18 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.tool import invalid_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.utils import convert_to_secret_str, from_env, secret_from_env
-from langchain_core.utils.function_calling import convert_to_openai_function
 from langchain_openai.chat_models.base import BaseChatOpenAI
-from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 import ttscale
 from ttscale import _sync
 from ttscale.engines import ServerEngine
 from ttscale.errors import InvalidInput
-from ttscale.integrations._langchain_draw import ChatEngine, from_engine
+from ttscale.integrations._langchain_client import make_clients
+from ttscale.integrations._langchain_draw import ChatEngine
+from ttscale.integrations._langchain_embedded import EMBEDDED
 from ttscale.integrations._langchain_errors import as_langchain
+from ttscale.integrations._langchain_local import ask_engine, wire_form
 from ttscale.integrations._langchain_pick import Asked
 from ttscale.integrations._langchain_run import answer, last_chunk, progress
 from ttscale.integrations._langchain_strategy import SETTINGS, to_strategy
@@ -43,8 +39,10 @@ DEFAULT_URL = "http://localhost:8000/v1"
 class ChatESamp(BaseChatOpenAI):
     """Draws several samples of a chat, lets a strategy choose, and answers with the winner.
 
-    It asks an OpenAI-compatible server, or with `engine` an engine in this process. ESamp needs a
-    vLLM server with the ttscale plugin; a server without it is refused, unless `esamp=False`.
+    It asks an OpenAI-compatible server, or with `engine` an engine in this process. With neither
+    model nor address nor engine it asks the embedded model, which the first call starts in this
+    process, once for all. ESamp needs a vLLM server with the ttscale plugin; a server without it is
+    refused, unless `esamp=False`.
 
     Samples are compared by the answers they state; calls of tools by name and arguments; JSON by
     its content. Samples with invalid calls or JSON lose. When the strategy cannot choose (none
@@ -61,8 +59,8 @@ class ChatESamp(BaseChatOpenAI):
         verifier: What scores samples, for strategies that use one; also a function
             (question, text) -> score from 0 to 1.
         return_candidates: Whether the other samples follow as further generations.
-        engine: An engine in this process, in place of a server. It takes no tools and no
-            `response_format`.
+        engine: An engine in this process, in place of a server. It takes `response_format`, and
+            tools where one must be called (`tool_choice`).
 
     Raises:
         ESampRequestError: A setting or request is refused.
@@ -74,8 +72,8 @@ class ChatESamp(BaseChatOpenAI):
     ttscale_api_key: SecretStr | None = Field(
         alias="api_key", default_factory=secret_from_env("TTSCALE_API_KEY", default=None)
     )
-    ttscale_api_base: str = Field(
-        alias="base_url", default_factory=from_env("TTSCALE_API_BASE", default=DEFAULT_URL)
+    ttscale_api_base: str | None = Field(
+        alias="base_url", default_factory=from_env("TTSCALE_API_BASE", default=None)
     )
     openai_api_key: SecretStr | None = None
     openai_api_base: str | None = None
@@ -95,11 +93,17 @@ class ChatESamp(BaseChatOpenAI):
         """Make the clients, from this model's own settings alone."""
         with as_langchain():
             self._strategy({})
+            if not self.model_name and not self.ttscale_api_base:
+                self.engine = self.engine or EMBEDDED
             if self.engine is not None:
                 self.model_name = self.model_name or self.engine.model
                 return self
             if not self.model_name:
-                raise InvalidInput("model must be given for a server; or give engine=LocalEngine()")
+                raise InvalidInput(
+                    "model must be given for a server; with neither model nor base_url the "
+                    "embedded model answers, in this process"
+                )
+        self.ttscale_api_base = self.ttscale_api_base or DEFAULT_URL
         key = self.ttscale_api_key or convert_to_secret_str(NO_KEY)
         settings: dict[str, Any] = {
             "api_key": key.get_secret_value(),
@@ -110,17 +114,8 @@ class ChatESamp(BaseChatOpenAI):
         }
         if self.max_retries is not None:
             settings["max_retries"] = self.max_retries
-        # without redirects, so that the key stays with this host
-        wire: dict[str, Any] = {"verify": certificates(), "follow_redirects": False}
-        sync_client = self.http_client or openai.DefaultHttpxClient(**wire)
-        async_client = self.http_async_client or openai.DefaultAsyncHttpxClient(**wire)
-        self.root_client = openai.OpenAI(**settings, http_client=sync_client)
-        self.root_async_client = openai.AsyncOpenAI(**settings, http_client=async_client)
-        for client in (self.root_client, self.root_async_client):
-            client.organization = client.project = None  # taken from OPENAI_* otherwise
-        if self.http_async_client is None:
-            closing = weakref.finalize(self.root_async_client, _close_later, async_client)
-            closing.atexit = False
+        own = (self.http_client, self.http_async_client)
+        self.root_client, self.root_async_client = make_clients(settings, *own)
         self.client = self.root_client.chat.completions
         self.async_client = self.root_async_client.chat.completions
         return self
@@ -163,7 +158,7 @@ class ChatESamp(BaseChatOpenAI):
         form = payload.pop("response_format", None)
         if form is not None:
             extra = payload.get("extra_body") or {}
-            payload["extra_body"] = {**extra, "response_format": _form(form)}
+            payload["extra_body"] = {**extra, "response_format": wire_form(form)}
         return payload
 
     def _create_chat_result(
@@ -324,9 +319,6 @@ class ChatESamp(BaseChatOpenAI):
         sampler: Sampler,
         given: Mapping[str, Any],
     ) -> ChatResult:
-        for name in ("tools", "response_format"):
-            if given.get(name):
-                raise InvalidInput(f"{name} needs a server: give base_url in place of engine")
         stop = settings.get("stop")
         own = replace(
             sampler,
@@ -337,27 +329,17 @@ class ChatESamp(BaseChatOpenAI):
             stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
             top_logprobs=settings["top_logprobs"],
         )
-        return await from_engine(self.engine, messages, settings["n"], own)
+        return await ask_engine(self.engine, messages, settings["n"], own, given)
 
     async def _require_esamp(self, sampler: Sampler) -> None:
         """Refuse a server that would ignore ESamp; asked once."""
         if self._esamp_found:
             return
         key = self.ttscale_api_key
-        async with ServerEngine(self.ttscale_api_base, self.model_name, api_key=key) as server:
+        url = self.ttscale_api_base or DEFAULT_URL
+        async with ServerEngine(url, self.model_name, api_key=key) as server:
             await server.acheck(sampler)
         self._esamp_found = True
-
-
-def _close_later(client: Any) -> None:
-    """Close the connections of a model that is no longer used."""
-    asyncio.run_coroutine_threadsafe(client.aclose(), _sync.background_loop())
-
-
-@cache
-def certificates() -> ssl.SSLContext:
-    """The certificates to trust; they take a while to load, so once for all models."""
-    return httpx.create_ssl_context()
 
 
 def _beyond_openai(sampler: Sampler) -> dict[str, Any]:
@@ -371,12 +353,3 @@ def _beyond_openai(sampler: Sampler) -> dict[str, Any]:
     if sampler.fire_temperature is not None:
         extra["fire_temperature"] = sampler.fire_temperature
     return {**made, "vllm_xargs": extra} if extra else made
-
-
-def _form(form: Any) -> Any:
-    """A response format as it travels; a class becomes its JSON schema."""
-    if not (isinstance(form, type) and issubclass(form, BaseModel)):
-        return form
-    function = convert_to_openai_function(form, strict=False)
-    schema = {"name": function["name"], "schema": function["parameters"]}
-    return {"type": "json_schema", "json_schema": schema}

@@ -90,17 +90,26 @@ class ChatEngine:
         return Samples(len(drawn), candidates, usage=usage_of(result, candidates))
 
 
+def plain_message(candidate: Candidate) -> AIMessage:
+    """A sample whose text is the answer."""
+    return AIMessage(content=candidate.text)
+
+
 async def from_engine(
-    engine: Engine, messages: Sequence[BaseMessage], n: int, sampler: Sampler
+    engine: Engine,
+    messages: Sequence[BaseMessage],
+    n: int,
+    sampler: Sampler,
+    message_of: Callable[[Candidate], AIMessage] = plain_message,
 ) -> ChatResult:
-    """Samples of an engine as LangChain's generations."""
+    """Samples of an engine as LangChain's generations, made of the messages they stand for."""
     samples = await engine.adraw(to_prompt(messages), n, sampler)
     if not samples.candidates:
         reason = samples.failures[0].reason if samples.failures else "no reason given"
         raise EngineError(f"none of the {n} samples came back: {reason}")
     usage = samples.usage
     return ChatResult(
-        generations=[_generation(candidate) for candidate in samples.candidates],
+        generations=[_generation(c, message_of(c)) for c in samples.candidates],
         llm_output={
             "model_name": engine.model,
             "token_usage": {
@@ -111,20 +120,21 @@ async def from_engine(
     )
 
 
-def _generation(candidate: Candidate) -> ChatGeneration:
-    info = {"finish_reason": candidate.finish_reason, "candidate": candidate}
-    return ChatGeneration(message=AIMessage(content=candidate.text), generation_info=info)
+def _generation(candidate: Candidate, message: AIMessage) -> ChatGeneration:
+    reason = "tool_calls" if message.tool_calls else candidate.finish_reason
+    info = {"finish_reason": reason, "candidate": candidate}
+    return ChatGeneration(message=message, generation_info=info)
 
 
 def to_prompt(messages: Sequence[BaseMessage]) -> Prompt:
-    """The text of a conversation.
+    """The text of a conversation; calls of tools stand in it as JSON.
 
     Raises:
         InvalidInput: There are no messages.
     """
     if not messages:
         raise InvalidInput("messages must hold at least one message, got none")
-    return Prompt(tuple(Message(_role(m), str(m.text)) for m in messages))
+    return Prompt(tuple(Message(_role(m), text_of(m)) for m in messages))
 
 
 def _role(message: BaseMessage) -> str:

@@ -18,6 +18,7 @@ from ttscale._concurrent import gather
 from ttscale.engines import Engine
 from ttscale.errors import EngineError
 from ttscale.integrations._langchain_draw import ChatEngine
+from ttscale.integrations._langchain_embedded import EMBEDDED
 from ttscale.integrations._langchain_errors import as_langchain
 from ttscale.integrations._langchain_pick import Asked
 from ttscale.integrations._langchain_run import answer
@@ -35,7 +36,8 @@ class ESampLLM(LLM):
     """A plain text model over an engine: `prompt | ESampLLM(engine=engine) | parser`.
 
     Attributes:
-        engine: A `LocalEngine`, a `ServerEngine` or any other engine.
+        engine: A `LocalEngine`, a `ServerEngine` or any other engine; by default the embedded
+            model's, which the first call starts in this process, once for all.
         strategy: A strategy of `ttscale.strategies`, or its name.
         n_candidates: As for `ChatESamp`; so are `esamp` and `verifier`.
         raw: Whether the prompt is continued as it is, without the model's chat template.
@@ -46,7 +48,7 @@ class ESampLLM(LLM):
         ESampAPIError: No sample came back.
     """
 
-    engine: Any = Field(exclude=True)
+    engine: Any = Field(default_factory=lambda: EMBEDDED, exclude=True)
     strategy: Any = SelfConsistency.name
     n_candidates: int | None = None
     esamp: Any = None

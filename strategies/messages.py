@@ -97,7 +97,7 @@ class Form:
             fits = None if schema is None else text_fits(schema_check(schema))
         return cls(
             tools=_checks(tools, tool_choice) if tools else None,
-            forced=_forced(tool_choice),
+            forced=forced(tool_choice),
             json=kind != "text",
             fits=fits,
             parallel=parallel,
@@ -171,6 +171,20 @@ def scores_of(outcome: Outcome, candidates: Sequence[Candidate]) -> list[float |
     return scores
 
 
+def forced(tool_choice: object) -> bool:
+    """Whether a request's `tool_choice` wants a tool to be called."""
+    kind = tool_choice.get("type") if isinstance(tool_choice, Mapping) else tool_choice
+    return kind not in (None, "auto", "none", False)
+
+
+def named_tool(tool_choice: object) -> str | None:
+    """The one tool that a request's `tool_choice` names, if it names one."""
+    if not isinstance(tool_choice, Mapping):
+        return None
+    name = (tool_choice.get("function") or tool_choice).get("name")
+    return None if name is None else str(name)
+
+
 def schema_check(schema: Mapping[str, Any]) -> Check:
     """What says whether a value fits a JSON schema.
 
@@ -216,7 +230,7 @@ def text_fits(check: Check) -> Callable[[str], bool]:
 def _checks(tools: Sequence[Mapping[str, Any]], choice: object) -> dict[str, Check]:
     """The check of each tool that may be called; where one is named, of that one."""
     functions = [tool.get("function") or tool for tool in tools]  # Anthropic's have no `function`
-    named = (choice.get("function") or choice).get("name") if isinstance(choice, Mapping) else None
+    named = named_tool(choice)
     return {
         function["name"]: schema_check(
             function.get("parameters") or function.get("input_schema") or {}
@@ -224,11 +238,6 @@ def _checks(tools: Sequence[Mapping[str, Any]], choice: object) -> dict[str, Che
         for function in functions
         if "name" in function and named in (None, function["name"])
     }
-
-
-def _forced(choice: object) -> bool:
-    kind = choice.get("type") if isinstance(choice, Mapping) else choice
-    return kind not in (None, "auto", "none", False)
 
 
 def _calls(calls: Sequence[ToolCall], form: Form) -> str | None:

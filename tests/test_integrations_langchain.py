@@ -395,7 +395,7 @@ def test_tracing_knows_who_answers() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "model must be given"),
+        ({"base_url": "http://there/v1"}, "model must be given"),
         ({"model": "m", "strategy": "guess"}, "strategy must be one of"),
         ({"model": "m", "strategy": 5}, "strategy must be a strategy or one of"),
         ({"model": "m", "n_candidates": 0}, "n must be"),
@@ -428,14 +428,6 @@ def test_an_engine_in_this_process() -> None:
     assert message.response_metadata["model_name"] == "scripted"
     assert message.usage_metadata is not None
     assert message.usage_metadata["output_tokens"] == 4
-
-
-def test_an_engine_takes_no_tools() -> None:
-    """Calls of tools are a server's business; that is said, not ignored."""
-    model = ChatESamp(engine=ScriptedEngine(["a"])).bind_tools([weather])
-
-    with pytest.raises(ModelError, match="tools needs a server"):
-        model.invoke("?")
 
 
 @pytest.mark.parametrize(

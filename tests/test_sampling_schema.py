@@ -51,7 +51,7 @@ def test_servers_are_sent_the_schema_as_a_response_format() -> None:
 def test_every_finished_sample_fits(engine: LocalEngine, sampler: Sampler) -> None:
     """ESamp re-weights what the grammar leaves; what is masked stays masked."""
     held = replace(sampler, json_schema=json.dumps(ANSWER))
-    samples = engine.draw("What is 17 + 4?", 8, held)
+    samples = engine.draw("What is 17 + 4?", 4, held)
     finished = [c.text for c in samples.candidates if c.finish_reason == "stop"]
 
     assert finished
