@@ -121,7 +121,7 @@ class Writer:
         choice: dict[str, Json] = {
             "index": index,
             "finish_reason": turn.finish_reason,
-            "logprobs": self._told(turn.candidate, pieces, first=True),
+            "logprobs": self._told(turn.candidate, pieces, 0),
         }
         if not self._chat:
             return {**choice, "text": turn.candidate.text}
@@ -136,7 +136,7 @@ class Writer:
         pieces = _tokens(turn.candidate)
         for place, piece in enumerate(pieces):
             last = place == len(pieces) - 1 and not turn.calls
-            told = self._told(turn.candidate, [piece], first=place == 0)
+            told = self._told(turn.candidate, [piece], place)
             content: dict[str, Json] = {"delta": {"content": piece}} if self._chat else {}
             yield {
                 "index": index,
@@ -149,18 +149,20 @@ class Writer:
             delta: dict[str, Json] = {"tool_calls": calls}
             yield {"index": index, "delta": delta, "finish_reason": turn.finish_reason}
 
-    def _told(self, candidate: Candidate, pieces: Sequence[str], *, first: bool) -> Json:
-        """Log-probabilities of `pieces`, where asked for and scripted."""
+    def _told(self, candidate: Candidate, pieces: Sequence[str], start: int) -> Json:
+        """Log-probabilities of `pieces`, of which the first is token `start`, where scripted."""
         if not self._logprobs or candidate.logprob is None:
             return None
-        each = candidate.logprob / (candidate.token_count or 1)
-        tops = [_top(candidate, self._top if first and not i else 0) for i in range(len(pieces))]
+        places = range(start, start + len(pieces))
+        each = [_logprob(candidate, place) for place in places]
+        tops = [_top(candidate, self._top, place) for place in places]
         if self._chat:
-            rows = zip(pieces, tops, strict=True)
-            return {"content": [{**_token(p, each), "top_logprobs": _listed(t)} for p, t in rows]}
+            rows = zip(pieces, each, tops, strict=True)
+            told: list[Json] = [{**_token(p, e), "top_logprobs": _listed(t)} for p, e, t in rows]
+            return {"content": told}
         return {
             "tokens": list(pieces),
-            "token_logprobs": [each for _ in pieces],
+            "token_logprobs": list(each),
             "top_logprobs": [dict(top) for top in tops],
         }
 
@@ -177,8 +179,20 @@ def _token(piece: str, logprob: float) -> dict[str, Json]:
     return {"token": piece, "logprob": logprob, "bytes": None}
 
 
-def _top(candidate: Candidate, count: int) -> Sequence[tuple[str, float]]:
-    return list(candidate.top_logprobs.items())[:count]
+def _logprob(candidate: Candidate, place: int) -> float:
+    """That of the token in `place`; where only their sum is scripted, its share."""
+    if place < len(candidate.token_logprobs):
+        return candidate.token_logprobs[place]
+    return (candidate.logprob or 0.0) / (candidate.token_count or 1)
+
+
+def _top(candidate: Candidate, count: int, place: int) -> Sequence[tuple[str, float]]:
+    """Likely tokens: the first place's as scripted, else as many as make the confidence there."""
+    if place == 0 and candidate.top_logprobs:
+        return list(candidate.top_logprobs.items())[:count]
+    if place < len(candidate.confidences):
+        return [(f"<{rank}>", -candidate.confidences[place]) for rank in range(count)]
+    return []
 
 
 def _listed(top: Sequence[tuple[str, float]]) -> list[Json]:

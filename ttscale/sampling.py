@@ -25,6 +25,9 @@ class Sampler:
         stop: Texts at which a sample ends.
         seed: Seed of the token draws; None draws fresh ones.
         top_logprobs: Log-probabilities kept of each sample's first token, 0 to 20.
+        token_logprobs: How many of the most likely tokens to look at in each place, 0 to 20; above
+            0 each sample has its `token_logprobs` and `confidences`.
+        include_stop: Whether a sample keeps the stop text at which it ended.
         esamp: Exploratory Sampling, or None for plain sampling.
         fire_temperature: Temperature of the first token alone, in (0, 100] (FIRE: hot first token,
             then `temperature`); None draws it like the others.
@@ -43,6 +46,8 @@ class Sampler:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     top_logprobs: int = 0
+    token_logprobs: int = 0
+    include_stop: bool = False
     esamp: ESamp | None = None
     fire_temperature: float | None = None
     json_schema: str | None = None
@@ -54,6 +59,7 @@ class Sampler:
         _check.number("min_p", self.min_p, 0, 1)
         _check.integer("max_tokens", self.max_tokens, 1)
         _check.integer("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS)
+        _check.integer("token_logprobs", self.token_logprobs, 0, MAX_TOP_LOGPROBS)
         if self.seed is not None:
             _check.integer("seed", self.seed, 0, 2**31 - 1)
         if self.fire_temperature is not None:
@@ -79,6 +85,11 @@ class Sampler:
     def with_seed(self, seed: int | None) -> Sampler:
         """The same sampler with another seed."""
         return replace(self, seed=seed)
+
+    @property
+    def likeliest(self) -> int:
+        """How many of the most likely tokens an engine must look at in each place."""
+        return max(self.top_logprobs, self.token_logprobs)
 
 
 def plain(**settings: object) -> Sampler:

@@ -9,6 +9,7 @@ r"""A scripted engine and a scripted server, to test applications without a mode
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -56,10 +57,21 @@ def candidate(
     finish_reason: str = "stop",
     logprob: float | None = None,
     top_logprobs: Mapping[str, float] | None = None,
+    token_logprobs: Sequence[float] = (),
+    confidences: Sequence[float] = (),
 ) -> Candidate:
     """A candidate with sensible defaults; its length is its number of words, at least 1."""
     length = max(1, len(text.split())) if token_count is None else token_count
-    return Candidate(index, text, length, finish_reason, logprob, dict(top_logprobs or {}))
+    return Candidate(
+        index,
+        text,
+        length,
+        finish_reason,
+        logprob,
+        dict(top_logprobs or {}),
+        tuple(token_logprobs),
+        tuple(confidences),
+    )
 
 
 class ScriptedEngine:
@@ -80,10 +92,15 @@ class ScriptedEngine:
 
     Attributes:
         calls: Every call so far: prompt, n and sampler.
+        cancelled: Number of samples that were cancelled while they waited at the gate.
+        continues_prefix: Like a real engine it is asked to go on from a prefix; the script decides
+            what follows.
 
     Raises:
         InvalidInput: The script is empty, or a single text.
     """
+
+    continues_prefix = True
 
     def __init__(
         self,
@@ -102,6 +119,7 @@ class ScriptedEngine:
         self._gate = gate
         self._seed = seed
         self.calls: list[Call] = []
+        self.cancelled = 0
 
     @property
     def model(self) -> str:
@@ -136,7 +154,11 @@ class ScriptedEngine:
         self, prompt: Prompt, index: int, pick: Scripted, hook: CandidateHook | None
     ) -> Candidate | Failure:
         if self._gate is not None:
-            await self._gate(prompt, index)
+            try:
+                await self._gate(prompt, index)
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
         if isinstance(pick, Exception):
             return Failure(index, str(pick))
         made = candidate(pick, index=index) if isinstance(pick, str) else replace(pick, index=index)
@@ -159,5 +181,5 @@ class ScriptedEngine:
 
 def _words(prompt: Prompt) -> int:
     """Length of a prompt in words, which stand for its tokens."""
-    texts = [prompt.text or "", *(message.content for message in prompt.messages)]
+    texts = [prompt.text or "", prompt.prefix, *(message.content for message in prompt.messages)]
     return sum(len(text.split()) for text in texts)

@@ -5,7 +5,8 @@ All are frozen and compare by value. None of them needs torch or vLLM.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ttscale.errors import InvalidInput
@@ -30,16 +31,28 @@ class Prompt:
     """What is asked of a model: a conversation, or raw text to be continued.
 
     Conversations go through the model's chat template; raw text does not.
+
+    Attributes:
+        messages: The conversation; empty for raw text.
+        text: The raw text; None for a conversation.
+        prefix: How the answer begins. The model goes on from there, and `Candidate.text` is only
+            what it adds. Engines that cannot do that refuse it.
     """
 
     messages: tuple[Message, ...] = ()
     text: str | None = None
+    prefix: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.text is not None):
             raise InvalidInput("a prompt holds either messages or raw text; got both or neither")
         if self.text == "":
             raise InvalidInput("a raw prompt must not be empty")
+        if self.prefix and self.messages and self.messages[-1].role == "assistant":
+            raise InvalidInput(
+                "a prefix begins a new answer, but the last turn is the assistant's already; "
+                "put that turn's text in front of the prefix instead"
+            )
 
     @classmethod
     def of(cls, prompt: str | Prompt | Sequence[Message], system: str | None = None) -> Prompt:
@@ -97,6 +110,10 @@ class Candidate:
         logprob: Sum of the log-probabilities (nats) of its tokens in the distribution that the
             engine sampled from, before temperature; None when the engine does not tell.
         top_logprobs: The most likely first tokens and their log-probabilities, when asked for.
+        token_logprobs: Log-probability (nats) of each of its tokens, when asked for.
+        confidences: For each of its tokens, minus the mean log-probability (nats) of the most
+            likely tokens there, as many as were asked for. High where the model is sure of its
+            token, since the others are unlikely then (Fu et al., arXiv 2508.15260).
     """
 
     index: int
@@ -105,6 +122,8 @@ class Candidate:
     finish_reason: str
     logprob: float | None = None
     top_logprobs: Mapping[str, float] = field(default_factory=dict)
+    token_logprobs: tuple[float, ...] = ()
+    confidences: tuple[float, ...] = ()
 
     @property
     def truncated(self) -> bool:
@@ -117,6 +136,12 @@ class Candidate:
         if self.logprob is None or self.token_count == 0:
             return None
         return self.logprob / self.token_count
+
+
+def confidence(logprobs: Iterable[float], count: int) -> float:
+    """Minus the mean (nats) of the `count` largest of the log-probabilities of one place."""
+    largest = sorted(logprobs, reverse=True)[:count]
+    return -math.fsum(largest) / len(largest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from ttscale.engines._hosts import Facts
 from ttscale.engines.protocol import CandidateHook
-from ttscale.errors import EngineError
+from ttscale.errors import EngineError, InvalidInput
 from ttscale.sampling import Sampler
-from ttscale.types import Candidate, Failure, Prompt, Samples, Usage
+from ttscale.types import Candidate, Failure, Prompt, Samples, Usage, confidence
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 CHAT, TEXT = "chat/completions", "completions"
@@ -42,10 +42,7 @@ def body(
         "top_p": sampler.top_p,
         "max_tokens": sampler.max_tokens,
     }
-    if prompt.text is None:
-        made["messages"] = [{"role": m.role, "content": m.content} for m in prompt.messages]
-    else:
-        made["prompt"] = prompt.text
+    made |= _question(prompt, facts)
     if sampler.stop:
         made["stop"] = list(sampler.stop)
     if sampler.seed is not None:
@@ -64,6 +61,22 @@ def body(
     return made
 
 
+def _question(prompt: Prompt, facts: Facts) -> dict[str, Json]:
+    """What is asked; the beginning of an answer goes as a last turn that is not closed."""
+    if prompt.text is not None:
+        return {"prompt": prompt.text + prompt.prefix}
+    turns: list[Json] = [{"role": m.role, "content": m.content} for m in prompt.messages]
+    if not prompt.prefix:
+        return {"messages": turns}
+    if not facts.vllm:
+        raise InvalidInput(
+            "the prompt begins the answer (prefix), and the server is not vLLM: only vLLM goes on "
+            "from the beginning of an answer to a conversation; use raw text or a vLLM server"
+        )
+    turns.append({"role": "assistant", "content": prompt.prefix})
+    return {"messages": turns, "add_generation_prompt": False, "continue_final_message": True}
+
+
 def needs_plugin(sampler: Sampler) -> bool:
     """Whether a server must have the ttscale plugin to draw with these settings."""
     return sampler.esamp is not None or sampler.fire_temperature is not None
@@ -72,6 +85,13 @@ def needs_plugin(sampler: Sampler) -> bool:
 def _beyond_openai(sampler: Sampler, facts: Facts) -> dict[str, Json]:
     """Fields that OpenAI itself does not have and refuses."""
     made: dict[str, Json] = {}
+    if sampler.include_stop:
+        if not facts.vllm:
+            raise InvalidInput(
+                "the sampler keeps the stop text (include_stop), and the server is not vLLM; "
+                "use a vLLM server, or draw without it"
+            )
+        made["include_stop_str_in_output"] = True
     if facts.vllm:  # it takes what is left out from the model's own generation settings
         made |= {"top_k": sampler.top_k, "min_p": sampler.min_p, "repetition_penalty": 1.0}
     if sampler.top_k:
@@ -88,8 +108,8 @@ def _beyond_openai(sampler: Sampler, facts: Facts) -> dict[str, Json]:
 
 def _logprobs(prompt: Prompt, sampler: Sampler) -> dict[str, Json]:
     if prompt.text is not None:
-        return {"logprobs": sampler.top_logprobs}
-    top: dict[str, Json] = {"top_logprobs": sampler.top_logprobs} if sampler.top_logprobs else {}
+        return {"logprobs": sampler.likeliest}
+    top: dict[str, Json] = {"top_logprobs": sampler.likeliest} if sampler.likeliest else {}
     return {"logprobs": True, **top}
 
 
@@ -160,12 +180,15 @@ def _likely(top: dict[str, float] | None) -> list[_Likely]:
 
 @dataclass(slots=True)
 class _Partial:
-    """What has come of one sample."""
+    """What has come of one sample; `count` likeliest tokens are looked at in each place."""
 
+    count: int = 0
     texts: list[str] = field(default_factory=list)
     token_count: int = 0
     logprob: float | None = 0.0  # None once a token came without
     top: dict[str, float] = field(default_factory=dict)
+    chosen: list[float] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
 
     def add(self, choice: _Choice) -> None:
         if choice.content:
@@ -176,6 +199,13 @@ class _Partial:
             self.token_count += 1
             known = self.logprob is not None and token.logprob is not None
             self.logprob = self.logprob + token.logprob if known else None  # type: ignore[operator]
+            self._take_confidence(token)
+
+    def _take_confidence(self, token: _Token) -> None:
+        told = [t.logprob for t in token.top_logprobs or [] if t.logprob is not None]
+        if self.count and told and token.logprob is not None:
+            self.chosen.append(token.logprob)
+            self.confidences.append(confidence(told, self.count))
 
     def _take_top(self, first: _Token) -> None:
         ranked = [t for t in first.top_logprobs or [] if t.logprob is not None]
@@ -196,6 +226,7 @@ class Assembly:
         self.usage = Usage()
         self._n = n
         self._top = sampler.top_logprobs
+        self._count_told = sampler.token_logprobs
         self._hook = on_candidate
         self._partial: dict[int, _Partial] = {}
 
@@ -233,7 +264,7 @@ class Assembly:
             )
         if choice.index in self.done:
             return
-        partial = self._partial.setdefault(choice.index, _Partial())
+        partial = self._partial.setdefault(choice.index, _Partial(self._count_told))
         partial.add(choice)
         if choice.finish_reason is not None:
             del self._partial[choice.index]
@@ -243,6 +274,7 @@ class Assembly:
                 self._hook(made)
 
     def _candidate(self, index: int, partial: _Partial, reason: str, estimate: int) -> Candidate:
+        told = len(partial.chosen) == partial.token_count  # a gap would shift all that follow
         return Candidate(
             index=index,
             text="".join(partial.texts),
@@ -250,6 +282,8 @@ class Assembly:
             finish_reason=reason,
             logprob=partial.logprob if partial.token_count else None,
             top_logprobs=partial.top if self._top else {},
+            token_logprobs=tuple(partial.chosen) if told else (),
+            confidences=tuple(partial.confidences) if told else (),
         )
 
     def _count(self, usage: _Usage) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from ttscale import _sync
+from ttscale.errors import InvalidInput
 from ttscale.sampling import Sampler
 from ttscale.types import Candidate, Prompt, Samples
 
@@ -14,7 +15,11 @@ CandidateHook = Callable[[Candidate], None]
 
 @runtime_checkable
 class Engine(Protocol):
-    """Draws samples from one model. Any object with these two members is an engine."""
+    """Draws samples from one model. Any object with these two members is an engine.
+
+    An engine that goes on from `Prompt.prefix` says so with an attribute `continues_prefix = True`;
+    strategies that need it are refused on others. When a draw is cancelled, the engine stops it.
+    """
 
     @property
     def model(self) -> str:
@@ -39,6 +44,15 @@ class Engine(Protocol):
             EngineStopped: The engine is closed, or died before any sample came back.
         """
         ...
+
+
+def check_prefix(engine: Engine, prompt: Prompt) -> None:
+    """Raise InvalidInput when `prompt` has a prefix, and `engine` does not go on from one."""
+    if prompt.prefix and not getattr(engine, "continues_prefix", False):
+        raise InvalidInput(
+            f"{type(engine).__name__} cannot go on from the beginning of an answer, which this "
+            "strategy needs; use LocalEngine, or ServerEngine on a vLLM server"
+        )
 
 
 def draw(

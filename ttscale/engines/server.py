@@ -32,7 +32,8 @@ class ServerEngine:
     All samples of a draw are one request. Conversations go to `/chat/completions`, raw text to
     `/completions`. The answer is streamed, so samples that have finished are kept when the
     connection breaks or the time is up. Cancelling a draw closes its connection, which makes vLLM
-    abort the request. The engine may be used from any thread and event loop.
+    abort the request. The engine may be used from any thread and event loop. A prefix is gone on
+    from by `continue_final_message`, which vLLM alone has; raw text needs nothing of the kind.
 
     With ESamp or FIRE in the sampler the server must have the ttscale plugin: it is asked once,
     with a request that only the plugin refuses, and a draw is refused when it has none. What ESamp
@@ -62,6 +63,8 @@ class ServerEngine:
         InvalidInput: An argument is refused.
         EngineStopped: `model` is None, and no server answers.
     """
+
+    continues_prefix = True  # a server that is not vLLM refuses it for conversations
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from ttscale import _sync, models
 from ttscale.engines.protocol import CandidateHook, draw
 from ttscale.errors import EngineError, EngineStopped, InvalidInput, MissingDependency
 from ttscale.sampling import Sampler
-from ttscale.types import Candidate, ESampReport, Failure, Prompt, Samples, Usage
+from ttscale.types import Candidate, ESampReport, Failure, Prompt, Samples, Usage, confidence
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class LocalEngine:
         ModelNotFound: `model` leads to no model.
         EngineError: vLLM could not start.
     """
+
+    continues_prefix = True
 
     def __init__(
         self,
@@ -192,12 +194,12 @@ class LocalEngine:
     def _tokens(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt; conversations go through the model's chat template."""
         if prompt.text is not None:
-            return list(self._tokenizer.encode(prompt.text))
+            return list(self._tokenizer.encode(prompt.text + prompt.prefix))
         turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
         text = self._tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=True
         )
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return list(self._tokenizer.encode(text + prompt.prefix, add_special_tokens=False))
 
     async def _group_report(self, group: str | None) -> ESampReport | None:
         if group is None:
@@ -338,8 +340,9 @@ def _sampling_params(sampler: Sampler, n: int) -> Any:
         min_p=sampler.min_p,
         max_tokens=sampler.max_tokens,
         stop=list(sampler.stop),
+        include_stop_str_in_output=sampler.include_stop,
         seed=sampler.seed,
-        logprobs=sampler.top_logprobs,
+        logprobs=sampler.likeliest,
         extra_args=extra or None,
         structured_outputs=None if form is None else StructuredOutputsParams(json=form),
         output_kind=RequestOutputKind.CUMULATIVE,
@@ -353,6 +356,7 @@ def _candidate(output: Any, sampler: Sampler) -> Candidate:
         ranked = sorted(output.logprobs[0].values(), key=lambda entry: -float(entry.logprob))
         for entry in ranked:
             top.setdefault(entry.decoded_token, float(entry.logprob))
+    chosen, confidences = _told(output, sampler.token_logprobs)
     return Candidate(
         index=output.index,
         text=output.text,
