@@ -7,11 +7,14 @@ behind the contract of `ttscale.strategies.protocol`.
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from ttscale.strategies._run import Event
 from ttscale.strategies.best_of_n import BestOfN
-from ttscale.strategies.outcome import Outcome
+from ttscale.strategies.budget import Budget
+from ttscale.strategies.outcome import Outcome, Spent
 from ttscale.strategies.presets import ESampBestOfN, ESampSelfConsistency, ESampVerifierRerank
-from ttscale.strategies.protocol import Ask, Draw, Result, Score, Strategy
-from ttscale.strategies.runner import Runs, arun, run
+from ttscale.strategies.protocol import Anytime, Ask, Cancels, Draw, Result, Score, Strategy
+from ttscale.strategies.record import Record
+from ttscale.strategies.runner import Runs, arun, run, stream
 from ttscale.strategies.self_consistency import SelfConsistency
 from ttscale.strategies.verifier_rerank import VerifierRerank
 from ttscale.strategies.vote import Vote
@@ -23,22 +26,29 @@ NAMES: Mapping[str, type[BestOfN] | type[SelfConsistency] | type[VerifierRerank]
 
 __all__ = [
     "NAMES",
+    "Anytime",
     "Ask",
     "BestOfN",
+    "Budget",
+    "Cancels",
     "Draw",
     "ESampBestOfN",
     "ESampSelfConsistency",
     "ESampVerifierRerank",
+    "Event",
     "Outcome",
+    "Record",
     "Result",
     "Runs",
     "Score",
     "SelfConsistency",
+    "Spent",
     "Strategy",
     "VerifierRerank",
     "Vote",
     "arun",
     "run",
+    "stream",
 ]
 
 if __name__ != "ttscale.strategies":  # pragma: no cover

@@ -72,6 +72,10 @@ class BestOfN(Runs):
         picked = argmax(candidates, answers, values(scores), seed)
         return rounds.report(self.name, state, answers, scores, picked)
 
+    def best(self, state: SampleState) -> Outcome:
+        """The outcome of what is known; without scores the samples vote."""
+        return self.outcome(state) or rounds.so_far(self.name, state, self.sampler, self.kind)
+
 
 def logprob_scores(candidates: Sequence[Candidate]) -> tuple[CandidateScore, ...]:
     """Mean log-probability per token (nats) of each candidate as its score."""

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ttscale.answers import Answer
 from ttscale.strategies.vote import Vote
 from ttscale.types import Candidate, ESampReport, Failure, Prompt, Usage
 from ttscale.verifiers import CandidateScore
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one run has cost. What a `Record` already held is not in it.
+
+    Attributes:
+        samples: Samples of the question that came back.
+        failed: Samples of the question that the engine could not finish.
+        cancelled: Samples of the question that were stopped while they ran. What they had written
+            is not in `usage`: engines do not tell the length of what they throw away.
+        judge: Samples that verifiers drew from the engine.
+        usage: Tokens of the samples of the question.
+        judge_usage: Tokens of the verifiers.
+        seconds: Wall time. Not compared.
+    """
+
+    samples: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    judge: int = 0
+    usage: Usage = field(default_factory=Usage)
+    judge_usage: Usage = field(default_factory=Usage)
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def tokens(self) -> int:
+        """All tokens: read and written, samples and verifiers."""
+        both = self.usage + self.judge_usage
+        return both.prompt_tokens + both.completion_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +63,10 @@ class Outcome:
         margin: Lead over the runner-up: a share of all votes from 0 to 1, or for best-of-n a
             difference of scores (0 when there is no runner-up).
         reason: Why there is no answer; empty when there is one.
+        stopped: Why the run ended before the strategy was done, for instance its budget; the
+            outcome is then the best so far. Empty when it ran to its end.
+        notes: Further figures of the strategy, by name; its docstring explains them.
+        spent: What the run has cost.
     """
 
     strategy: str
@@ -49,6 +84,9 @@ class Outcome:
     tie: bool = False
     margin: float = 0.0
     reason: str = ""
+    stopped: str = ""
+    notes: Mapping[str, float] = field(default_factory=dict)
+    spent: Spent = field(default_factory=Spent)
 
     @property
     def returned(self) -> int:

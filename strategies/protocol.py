@@ -3,12 +3,26 @@
 A strategy never calls a model. `ask` says what it wants to know, whoever runs it finds that out in
 any order and at any time, `tell` returns a new state that knows it, and `outcome` is None until the
 strategy has seen enough. A state is a value: it can be stored, compared and resumed.
+
+Everything else follows from that, and is the runner's work, the same for every strategy:
+
+- Budgets. The runner draws no more than a `Budget` allows; what it could not draw is told as failed
+  samples. When the strategy asks for more than is left, or the time is up, open draws are stopped,
+  what has finished is told, and `best` gives the outcome.
+- Cancelling. While draws run, a strategy that has `cancel` is shown what has finished and names the
+  draws that need not go on. The runner stops these in the engine and tells what has finished.
+- Anytime. Since `tell` changes nothing, the runner tells a copy of the state what has finished so
+  far, and asks that copy for its `best`.
+- Resume. What was told, by the ids of the asks, is all there is to save: a new run from `start`
+  is told the same, and asks on from there. So the next asks must follow from the prompt, the seed
+  and what was told alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from ttscale.sampling import Sampler
 from ttscale.strategies.outcome import Outcome
@@ -16,6 +30,7 @@ from ttscale.types import Candidate, Prompt, Samples
 from ttscale.verifiers import ScoreSheet, Verifier
 
 S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +86,28 @@ class Strategy(Protocol[S]):
 
     def outcome(self, state: S) -> Outcome | None:
         """The outcome, or None while something is still to be found out."""
+        ...
+
+
+@runtime_checkable
+class Anytime(Protocol[S_contra]):
+    """A strategy that has an outcome at any time. Without `best` the samples vote."""
+
+    def best(self, state: S_contra) -> Outcome:
+        """The best outcome of what the state knows, whatever is still to be found out."""
+        ...
+
+
+@runtime_checkable
+class Cancels(Protocol[S_contra]):
+    """A strategy that may end a draw before all of its samples have finished."""
+
+    def cancel(
+        self, state: S_contra, finished: Mapping[int, tuple[Candidate, ...]]
+    ) -> Collection[int]:
+        """Ids of the open draws that need not go on.
+
+        `finished` holds, for every open draw, the samples that have finished, by index. Samples
+        that are short finish first, so whoever decides on what has finished favours short ones.
+        """
         ...

@@ -12,13 +12,13 @@ from ttscale.errors import InvalidInput
 from ttscale.sampling import Sampler
 from ttscale.strategies.outcome import Outcome
 from ttscale.strategies.protocol import Ask, Draw, Result, Score
-from ttscale.strategies.select import Selection
+from ttscale.strategies.seeds import MAX_SEED
+from ttscale.strategies.select import Selection, majority
 from ttscale.types import Prompt, Samples, Usage
 from ttscale.verifiers import CandidateScore, ScoreSheet, Verifier
 from ttscale.verifiers.sheet import conform
 
 DRAW_ID, SCORE_ID = 0, 1
-MAX_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def tell(
             f"nothing with id {ask_id!r} is waiting to be told; the open id is {state.waiting!r}"
         )
     if ask_id == DRAW_ID and isinstance(result, Samples):
-        return replace(state, waiting=None, samples=_in_order(result, n))
+        return replace(state, waiting=None, samples=in_order(result, n))
     if ask_id == SCORE_ID and isinstance(result, ScoreSheet) and state.samples and verifier:
         count = len(state.samples.candidates)
         sheet = conform(result, count, verifier.low, verifier.high)
@@ -121,7 +121,7 @@ def report(
         votes=picked.votes,
         candidates=samples.candidates,
         answers=tuple(answers),
-        scores=tuple(sorted(scores, key=_best_first)),
+        scores=tuple(sorted(scores, key=best_first)),
         failures=samples.failures,
         requested=samples.requested,
         usage=usage,
@@ -132,6 +132,14 @@ def report(
     )
 
 
+def so_far(name: str, state: SampleState, sampler: Sampler, kind: str) -> Outcome:
+    """The outcome when a run ends before the verifier has answered: the samples vote."""
+    samples = state.samples or Samples(0, ())
+    answers = answers_of(samples, kind)
+    picked = majority(samples.candidates, answers, tie_seed(state, sampler))
+    return report(name, state, answers, (), picked)
+
+
 def why_none(
     samples: Samples,
     answers: Sequence[Answer | None],
@@ -140,6 +148,8 @@ def why_none(
 ) -> str:
     """Why nothing was answered, in one sentence."""
     count = len(samples.candidates)
+    if not samples.requested:
+        return "it was stopped before anything was drawn"
     if not count:
         cause = samples.failures[0].reason if samples.failures else "no reason given"
         return f"none of the {samples.requested} samples came back: {cause}"
@@ -152,7 +162,7 @@ def why_none(
     return f"no sample that states an answer has a score: {error}"
 
 
-def _in_order(samples: Samples, n: int) -> Samples:
+def in_order(samples: Samples, n: int) -> Samples:
     """The samples by index, after a check that they are what was asked for."""
     ordered = tuple(sorted(samples.candidates, key=operator.attrgetter("index")))
     if len(ordered) > n or len({candidate.index for candidate in ordered}) < len(ordered):
@@ -163,5 +173,5 @@ def _in_order(samples: Samples, n: int) -> Samples:
     return replace(samples, requested=n, candidates=ordered)
 
 
-def _best_first(score: CandidateScore) -> tuple[bool, float, int]:
+def best_first(score: CandidateScore) -> tuple[bool, float, int]:
     return (score.value is None, -(score.value or 0.0), score.index)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import TypeVar
 
 from ttscale import _sync
-from ttscale._concurrent import gather
 from ttscale.engines import CandidateHook, Engine
-from ttscale.errors import EngineError, EngineStopped, InvalidInput, TTScaleError
+from ttscale.strategies._run import Event, Run
+from ttscale.strategies.budget import Budget
 from ttscale.strategies.outcome import Outcome
-from ttscale.strategies.protocol import Ask, Draw, Result, Score, Strategy
-from ttscale.types import Failure, Message, Prompt, Samples
-from ttscale.verifiers import ScoreSheet
+from ttscale.strategies.protocol import Strategy
+from ttscale.strategies.record import Record
+from ttscale.types import Message, Prompt
 
 S = TypeVar("S")
 Question = str | Prompt | Sequence[Message]
@@ -25,6 +25,8 @@ async def arun(
     prompt: Question,
     *,
     seed: int | None = None,
+    budget: Budget | None = None,
+    record: Record | None = None,
     on_candidate: CandidateHook | None = None,
 ) -> Outcome:
     """Run `strategy` on `prompt` and return its outcome.
@@ -36,25 +38,42 @@ async def arun(
         engine: What draws the samples.
         prompt: A question, messages, or a prompt.
         seed: Seed of the samples (when the sampler has none of its own) and of ties.
+        budget: Limits of the run; a strategy that they stop returns the best so far, and
+            `Outcome.stopped` names the limit.
+        record: What an earlier run has found out, which is not drawn again; it takes up what this
+            run finds out.
         on_candidate: Called with each sample as it finishes; not with a verifier's own draws.
 
     Raises:
-        InvalidInput: The prompt, a setting or the seed is refused.
+        InvalidInput: The prompt, a setting, the seed, the budget or the record is refused.
         EngineStopped: The engine is closed, or died before any sample came back.
     """
-    state = strategy.start(Prompt.of(prompt), seed)
-    # Comparing answers may take a while, so `outcome` must not hold up the event loop.
-    while (outcome := await asyncio.to_thread(strategy.outcome, state)) is None:
-        state, asks = strategy.ask(state)
-        if not asks:
-            raise InvalidInput(
-                f"strategy {strategy.name!r} asks for nothing and has no outcome; "
-                "outcome() must not be None once everything asked for has been told"
-            )
-        results = await gather([_find_out(engine, ask, on_candidate) for ask in asks])
-        for ask, result in zip(asks, results, strict=True):
-            state = strategy.tell(state, ask.id, result)
+    run = Run(strategy, engine, Prompt.of(prompt), seed, budget, record, on_candidate)
+    async with aclosing(run.events(live=False)) as events:
+        async for event in events:
+            outcome = event.outcome
     return outcome
+
+
+async def stream(
+    strategy: Strategy[S],
+    engine: Engine,
+    prompt: Question,
+    *,
+    seed: int | None = None,
+    budget: Budget | None = None,
+    record: Record | None = None,
+) -> AsyncGenerator[Event, None]:
+    """Run `strategy` and tell how it stands after every sample and every scoring.
+
+    Each event has the best outcome so far, with the votes so far; the last event has the final one.
+    Leaving the loop early (with `contextlib.aclosing`) stops what runs. Arguments and errors are
+    those of `arun`.
+    """
+    run = Run(strategy, engine, Prompt.of(prompt), seed, budget, record, None)
+    async with aclosing(run.events(live=True)) as events:
+        async for event in events:
+            yield event
 
 
 def run(
@@ -63,14 +82,25 @@ def run(
     prompt: Question,
     *,
     seed: int | None = None,
+    budget: Budget | None = None,
+    record: Record | None = None,
     on_candidate: CandidateHook | None = None,
 ) -> Outcome:
     """`arun` for callers that are not asynchronous; `on_candidate` runs on another thread."""
-    return _sync.run(arun(strategy, engine, prompt, seed=seed, on_candidate=on_candidate))
+    work = arun(
+        strategy,
+        engine,
+        prompt,
+        seed=seed,
+        budget=budget,
+        record=record,
+        on_candidate=on_candidate,
+    )
+    return _sync.run(work)
 
 
 class Runs:
-    """Gives a strategy the methods `run` and `arun`."""
+    """Gives a strategy the methods `run`, `arun` and `stream`."""
 
     __slots__ = ()
 
@@ -80,10 +110,20 @@ class Runs:
         prompt: Question,
         *,
         seed: int | None = None,
+        budget: Budget | None = None,
+        record: Record | None = None,
         on_candidate: CandidateHook | None = None,
     ) -> Outcome:
         """Run on `prompt` and return the outcome; see `ttscale.strategies.arun`."""
-        return await arun(self, engine, prompt, seed=seed, on_candidate=on_candidate)
+        return await arun(
+            self,
+            engine,
+            prompt,
+            seed=seed,
+            budget=budget,
+            record=record,
+            on_candidate=on_candidate,
+        )
 
     def run(
         self: Strategy[S],
@@ -91,32 +131,32 @@ class Runs:
         prompt: Question,
         *,
         seed: int | None = None,
+        budget: Budget | None = None,
+        record: Record | None = None,
         on_candidate: CandidateHook | None = None,
     ) -> Outcome:
         """`arun` for callers that are not asynchronous; `on_candidate` runs on another thread."""
-        return run(self, engine, prompt, seed=seed, on_candidate=on_candidate)
+        return run(
+            self,
+            engine,
+            prompt,
+            seed=seed,
+            budget=budget,
+            record=record,
+            on_candidate=on_candidate,
+        )
 
-
-async def _find_out(engine: Engine, ask: Ask, hook: CandidateHook | None) -> Result:
-    if isinstance(ask, Draw):
-        return await _draw(engine, ask, hook)
-    return await _score(engine, ask)
-
-
-async def _draw(engine: Engine, ask: Draw, hook: CandidateHook | None) -> Samples:
-    """Draw; a request that fails while it runs is that many failed samples, with the reason."""
-    try:
-        return await engine.adraw(ask.prompt, ask.n, ask.sampler, on_candidate=hook)
-    except EngineStopped:
-        raise
-    except EngineError as error:
-        failures = tuple(Failure(index, str(error)) for index in range(ask.n))
-        return Samples(ask.n, (), failures)
-
-
-async def _score(engine: Engine, ask: Score) -> ScoreSheet:
-    """Score; when that fails altogether the samples, already paid for, are not lost with it."""
-    try:
-        return await ask.verifier.ascore(ask.prompt, ask.candidates, engine)
-    except TTScaleError as error:
-        return ScoreSheet.failed(len(ask.candidates), str(error))
+    async def stream(
+        self: Strategy[S],
+        engine: Engine,
+        prompt: Question,
+        *,
+        seed: int | None = None,
+        budget: Budget | None = None,
+        record: Record | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """Run and tell how it stands after every sample; see `ttscale.strategies.stream`."""
+        made = stream(self, engine, prompt, seed=seed, budget=budget, record=record)
+        async with aclosing(made) as events:
+            async for event in events:
+                yield event

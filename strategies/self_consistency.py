@@ -61,3 +61,7 @@ class SelfConsistency(Runs):
         seed = rounds.tie_seed(state, self.sampler)
         picked = majority(state.samples.candidates, answers, seed)
         return rounds.report(self.name, state, answers, (), picked)
+
+    def best(self, state: SampleState) -> Outcome:
+        """The outcome of what is known; without scores the samples vote."""
+        return self.outcome(state) or rounds.so_far(self.name, state, self.sampler, self.kind)

@@ -73,3 +73,7 @@ class VerifierRerank(Runs):
             seed=rounds.tie_seed(state, self.sampler),
         )
         return rounds.report(self.name, state, answers, scores, picked)
+
+    def best(self, state: SampleState) -> Outcome:
+        """The outcome of what is known; without scores the samples vote."""
+        return self.outcome(state) or rounds.so_far(self.name, state, self.sampler, self.kind)
