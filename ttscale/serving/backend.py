@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from fastapi import Request
@@ -89,4 +89,7 @@ class Backend(Protocol):
 
 def report_of(plain: Mapping[str, Any] | None) -> ESampReport | None:
     """A report that crossed a border as plain values; None when there is none."""
-    return None if plain is None else ESampReport(**plain)
+    if plain is None:
+        return None
+    known = {one.name for one in fields(ESampReport)}
+    return ESampReport(**{name: value for name, value in plain.items() if name in known})

@@ -32,23 +32,30 @@ _VLLM = HostFacts((), vllm=True)
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One sample of the conversation, and the choice of the completion that it came in."""
+    """One sample of the conversation, and the choice of the completion that it came in.
+
+    Attributes:
+        candidate: The sample.
+        choice: Its `message`, `finish_reason` and `logprobs`.
+        order: Number of the draw, and of the sample in it.
+    """
 
     candidate: Candidate
     choice: Mapping[str, Any]
+    order: tuple[int, int]
 
 
 class ChatEngine:
     """An engine for one HTTP request; see `ttscale.engines.Engine`.
 
     Attributes:
-        drawn: The samples of the request's own conversation, as they finished.
         trouble: The last failure of the server; None while there was none.
     """
 
     def __init__(self, backend: Backend, job: Job, request: Request) -> None:
-        self.drawn: list[Drawn] = []
         self.trouble: Failed | None = None
+        self._drawn: list[Drawn] = []
+        self._draws = 0
         self._backend = backend
         self._job = job
         self._request = request
@@ -57,6 +64,11 @@ class ChatEngine:
     def model(self) -> str:
         """Name of the model that answers."""
         return self._job.model
+
+    @property
+    def drawn(self) -> list[Drawn]:
+        """The samples of the request's own conversation, in the order that they were asked for."""
+        return sorted(self._drawn, key=lambda one: one.order)
 
     async def adraw(
         self,
@@ -74,7 +86,8 @@ class ChatEngine:
         """
         sampler.check_count(n)
         sampler, group = _own_group(sampler)
-        jobs = [self._sample(prompt, i, sampler, on_candidate) for i in range(n)]
+        draw, self._draws = self._draws, self._draws + 1
+        jobs = [self._sample(prompt, (draw, i), sampler, on_candidate) for i in range(n)]
         results = await gather(jobs)
         done = [result for result in results if not isinstance(result, Failed)]
         if not done:
@@ -90,8 +103,9 @@ class ChatEngine:
         )
 
     async def _sample(
-        self, prompt: Prompt, index: int, sampler: Sampler, hook: CandidateHook | None
+        self, prompt: Prompt, order: tuple[int, int], sampler: Sampler, hook: CandidateHook | None
     ) -> tuple[Candidate, Usage] | Failed:
+        index = order[1]
         body = self._body(prompt, index, sampler)
         try:
             answer = await self._backend.complete(body, self._request)
@@ -105,7 +119,7 @@ class ChatEngine:
             return Failed("the server's answer holds no sample")
         candidate = replace(samples.candidates[0], index=index)
         if self._continues(prompt):
-            self.drawn.append(Drawn(candidate, self._choice(answer)))
+            self._drawn.append(Drawn(candidate, self._choice(answer), order))
         if hook is not None:
             hook(candidate)
         return candidate, samples.usage

@@ -2,7 +2,7 @@
 
 Over HTTP a group belongs to the caller who names it: its unique name holds a keyed hash of the
 caller's API key, so that two callers never meet in a group, and nobody can name another's. The hash
-is put into a context variable by `endpoint.CallerMiddleware` and read at admission, which runs in
+is put into a context variable by `gate.Gate` and read at admission, which runs in
 the same task. Inside a Python program there are no callers, and groups are what they are named.
 
 The operator's settings travel in environment variables, which every front-end process inherits.

@@ -1,7 +1,7 @@
 """What ttscale adds to vLLM's HTTP server: entry point `vllm.endpoint_plugins`.
 
-The routes are those of `ttscale.serving`; this module gives them vLLM's chat handler, tells
-admission who is calling, and shows ESamp's counters on `/metrics`. vLLM guards only `/v1` and the
+The routes are those of `ttscale.serving`; this module gives them vLLM's chat handler, puts `Gate`
+in front of all routes, and shows ESamp's counters on `/metrics`. vLLM guards only `/v1` and the
 like with its API keys, so the routes here check the key themselves.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
-from starlette.datastructures import Headers, State
+from starlette.datastructures import State
 from starlette.types import ASGIApp, Receive, Scope, Send
 from vllm import envs
 from vllm.entrypoints.openai.chat_completion.protocol import (
@@ -32,7 +32,8 @@ from ttscale.errors import EngineError, TTScaleError
 from ttscale.esamp.settings import ESamp
 from ttscale.serving.backend import Facts, Failed, Refused
 from ttscale.serving.routes import on_error, router
-from ttscale.worker.callers import caller, identify, server_defaults
+from ttscale.worker.callers import server_defaults
+from ttscale.worker.gate import Gate
 from ttscale.worker.metrics import ESampMetrics, register
 from ttscale.worker.plugin import disabled, why_not
 from ttscale.worker.request import group_name
@@ -40,7 +41,6 @@ from ttscale.worker.request import group_name
 log = logging.getLogger(__name__)
 
 CLIENT_ERROR, SERVER_ERROR = 400, 500
-METRICS = "/metrics"
 SEVERAL_SERVERS = "PROMETHEUS_MULTIPROC_DIR"  # vLLM sets it where several processes serve HTTP
 
 
@@ -54,7 +54,7 @@ class Endpoint:
         """Add the routes and the middleware."""
         app.include_router(router)
         app.add_exception_handler(TTScaleError, on_error)
-        app.add_middleware(CallerMiddleware)
+        app.add_middleware(Gate)
 
     async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:
         """Connect the routes to the engine, and make sure that ESamp is there when it should be.
@@ -77,26 +77,6 @@ class Endpoint:
             log.warning("/metrics does not show ESamp with several API servers; see /ttscale/v1")
         else:
             register(state.ttscale_metrics, REGISTRY)
-
-
-class CallerMiddleware:
-    """Says whose request it is, for admission, and fetches fresh counters for `/metrics`."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        if scope["path"].removeprefix(scope.get("root_path", "")).startswith(METRICS):
-            await scope["app"].state.ttscale_metrics.refresh()
-        token = caller.set(identify(Headers(scope=scope).get("authorization")))
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            caller.reset(token)
 
 
 class VLLMServer:
