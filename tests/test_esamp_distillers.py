@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ttscale.esamp import swiglu
 from ttscale.esamp.distiller import Distiller
-from ttscale.esamp.ridge import RidgeDistiller
+from ttscale.esamp.ridge import BIAS_RIDGE, RIDGE, RidgeDistiller
 from ttscale.esamp.swiglu import SwiGLUDistiller
 
 CPU = torch.device("cpu")
@@ -60,7 +60,9 @@ def test_ridge_equals_the_direct_solution_after_any_sequence(sizes: list[int], s
         targets.append(hL[0].double())
 
     phi, y = torch.cat(phis), torch.cat(targets)
-    gram = 10.0 * torch.eye(phi.shape[1], dtype=torch.float64) + phi.T @ phi
+    prior = torch.full((phi.shape[1],), RIDGE, dtype=torch.float64)
+    prior[-1] = BIAS_RIDGE
+    gram = prior.diag() + phi.T @ phi
     direct = torch.linalg.solve(gram, phi.T @ y)
 
     assert torch.allclose(ridge.slots["W"][0].double(), direct, atol=1e-4)

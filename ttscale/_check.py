@@ -38,6 +38,13 @@ def choice(name: str, value: object, legal: Collection[str]) -> str:
     return value
 
 
+def flag(name: str, value: object) -> bool:
+    """Return `value` as a bool if it is true, false, 0 or 1, else raise InvalidInput."""
+    if not isinstance(value, bool | int) or value not in (0, 1):
+        raise InvalidInput(f"{name} must be true or false, 1 or 0; got {value!r}")
+    return bool(value)
+
+
 def json_object(name: str, value: object) -> str:
     """Return `value` if it is the text of a JSON object, else raise InvalidInput."""
     try:

@@ -18,6 +18,8 @@ from ttscale.esamp.fusion import directions
 
 CURVE_STEPS = (8, 32, 128)  # training steps at which the relative error is kept
 NON_FINITE = "non_finite"
+GATE_CLOSED, GATE_OPEN = 1.0, 0.8  # relative errors; see `ESamp.gate`
+_SMOOTHING = 0.5  # weight of the newest step in the error that the gate looks at
 # h1 and hL of a real row are never this small; it keeps 0 / 0 out of the relative error
 _TINY = 1e-12
 
@@ -33,6 +35,7 @@ class Rows:
         mask: (groups, width), 1 for the rows to train on.
         beta: (k,) strength of each row.
         codes: (k,) FUSION_CODES of each row.
+        gated: (k,) 1 for the rows whose push waits until the distiller knows something.
         noisy: For each row that asks for noise: (its place in k, seed of its group).
     """
 
@@ -42,6 +45,7 @@ class Rows:
     mask: Tensor
     beta: Tensor
     codes: Tensor
+    gated: Tensor
     noisy: tuple[tuple[int, int], ...] = ()
 
 
@@ -52,6 +56,7 @@ class Pending:
     rows: Rows
     made: Prediction
     target: Tensor  # (groups, width, hidden)
+    strength: Tensor  # (k,) beta times the gate
     error: Tensor  # (k,) relative error of each row
 
 
@@ -88,7 +93,8 @@ class Bank:
         self.clock = clock or Clock()
         self.live = 0
         self._device = device
-        shapes = {"rows": (), "steps": (), "error": (), "bad": (), "curve": (len(CURVE_STEPS),)}
+        shapes = dict.fromkeys(("rows", "steps", "error", "smooth", "bad"), ())
+        shapes |= {"curve": (len(CURVE_STEPS),)}
         # float64: a long-lived shared group passes 2^24 rows
         self._counts = SlotTensors(shapes, device, torch.float64)
         self._marks = torch.tensor(CURVE_STEPS, device=device)
@@ -110,10 +116,10 @@ class Bank:
         self.distiller.slots.reserve(self.live)
         self._counts.reserve(self.live)
         self.distiller.reset(slot, seed)
-        for name in ("rows", "steps", "error", "bad"):
+        for name in ("rows", "steps", "bad"):
             self._counts[name][slot] = 0
-        self._counts["error"][slot] = torch.nan
-        self._counts["curve"][slot] = torch.nan
+        for name in ("error", "smooth", "curve"):
+            self._counts[name][slot] = torch.nan
         return slot
 
     def close(self, slot: int) -> int:
@@ -155,10 +161,11 @@ class Bank:
     def _mixed(self, rows: Rows, reference: Tensor, made: Prediction) -> tuple[Tensor, Pending]:
         predicted = made.hL.flatten(0, 1)[rows.padded]
         direction = directions(reference, predicted, rows.codes, self._noise(rows, reference))
-        mixed = reference + rows.beta.unsqueeze(1) * direction
-        good = self._judge(rows, mixed)
+        strength = rows.beta * torch.where(rows.gated > 0, self._gate()[rows.slot], 1.0)
+        mixed = reference + strength.unsqueeze(1) * direction
+        good = self._judge(rows, mixed, strength)
         error = (reference - predicted).norm(dim=1) / reference.norm(dim=1).clamp_min(_TINY)
-        pending = Pending(rows, made, self._pad(rows, reference), error)
+        pending = Pending(rows, made, self._pad(rows, reference), strength, error)
         return torch.where(good.unsqueeze(1), mixed, reference), pending
 
     def learn(self, pending: Pending) -> None:
@@ -191,14 +198,19 @@ class Bank:
             noise[place].normal_(generator=draw)
         return noise
 
-    def _judge(self, rows: Rows, mixed: Tensor) -> Tensor:
+    def _gate(self) -> Tensor:
+        """How far each slot's error lets the push through, from 0 to 1; 0 before any error."""
+        opened = (GATE_CLOSED - self._counts["smooth"]) / (GATE_CLOSED - GATE_OPEN)
+        return opened.clamp(0.0, 1.0).nan_to_num(0.0).float()
+
+    def _judge(self, rows: Rows, mixed: Tensor, strength: Tensor) -> Tensor:
         """Which rows may be mixed, (k,); counts them, and the groups that break in this step."""
         bad = self._counts["bad"]
         finite = mixed.isfinite().all(dim=1)
         broken = torch.zeros_like(bad).index_add_(0, rows.slot, (~finite).to(bad.dtype))
         bad += (broken > 0) & (bad == 0)
         good = (bad == 0)[rows.slot]
-        counted = (good & (rows.beta > 0)).to(bad.dtype)
+        counted = (good & (strength > 0)).to(bad.dtype)
         self._counts["rows"].index_add_(0, rows.slot, counted)
         return good
 
@@ -212,7 +224,11 @@ class Bank:
         trained = number > 0
         mean = by_row.sum(dim=1) / number.clamp_min(1.0)
         steps += trained
-        last.copy_(torch.where(trained, mean.to(last.dtype), last))
+        mean = mean.to(last.dtype)
+        last.copy_(torch.where(trained, mean, last))
+        smooth = self._counts["smooth"][:groups]
+        blend = torch.where(smooth.isnan(), mean, smooth.lerp(mean, _SMOOTHING))
+        smooth.copy_(torch.where(trained, blend, smooth))
         at_mark = trained.unsqueeze(1) & (steps.unsqueeze(1) == self._marks)
         curve = self._counts["curve"][:groups]
         curve.copy_(torch.where(at_mark, last.unsqueeze(1), curve))

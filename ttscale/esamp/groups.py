@@ -50,6 +50,7 @@ class Row:
     beta: float
     fusion: str
     trains: bool
+    gated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +284,7 @@ class Groups:
             mask=floats(mask.view(groups, width)),
             beta=floats([r.beta for r in rows]),
             codes=whole([FUSION_CODES[r.fusion] for r in rows]),
+            gated=torch.tensor([float(r.gated) for r in rows], device=self._device),
             noisy=tuple(seeds),
         )
 

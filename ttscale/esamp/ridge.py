@@ -1,8 +1,10 @@
 """The closed-form distiller: ridge regression, exact after every step.
 
 Features are a fixed random projection of the RMS-normed h1 and a constant. For the rows seen so
-far, stacked in Phi and Y, ridge regression solves `W = (lam I + Phi^T Phi)^-1 Phi^T Y`. With
-`P = (lam I + Phi^T Phi)^-1` held instead of the rows, m new rows X change it by the block form of
+far, stacked in Phi and Y, ridge regression solves `W = (Lam + Phi^T Phi)^-1 Phi^T Y`, where Lam
+is diagonal: 200 for the projections and 0.1 for the constant, whose weight is the mean that every
+group needs at once. docs/distiller.md shows how these were found. With
+`P = (Lam + Phi^T Phi)^-1` held instead of the rows, m new rows X change it by the block form of
 the Sherman-Morrison-Woodbury identity (recursive least squares; Hager 1989, "Updating the inverse
 of a matrix"):
 
@@ -21,7 +23,8 @@ from torch import Tensor
 from ttscale.esamp.distiller import Prediction, SlotTensors
 
 FEATURES = 128
-RIDGE = 10.0
+RIDGE = 200.0  # in rows: the features of one row have a mean square of 1
+BIAS_RIDGE = 0.1
 PROJECTION_SEED = 20240  # one projection for all groups; it must not change while one is alive
 
 
@@ -39,15 +42,17 @@ class RidgeDistiller:
         ridge: float = RIDGE,
     ) -> None:
         width = features + 1
-        self._ridge = ridge
+        prior = torch.full((width,), 1 / ridge)
+        prior[-1] = 1 / BIAS_RIDGE
+        self._prior = prior.diag().to(device)
         self.slots = SlotTensors({"P": (width, width), "W": (width, hidden)}, device)
         draw = torch.Generator().manual_seed(PROJECTION_SEED)
         projection = torch.randn(hidden, features, generator=draw) / hidden**0.5
         self._projection = projection.to(device)
 
     def reset(self, slot: int, seed: int) -> None:  # noqa: ARG002 - nothing is drawn per slot
-        """Forget everything: `P = I / ridge`, `W = 0`."""
-        self.slots["P"][slot].zero_().fill_diagonal_(1 / self._ridge)
+        """Forget everything: `P = Lam^-1`, `W = 0`."""
+        self.slots["P"][slot] = self._prior
         self.slots["W"][slot] = 0
 
     def features(self, h1: Tensor) -> Tensor:

@@ -34,6 +34,9 @@ class ESamp:
         fusion: `mix` (Eq. 7), or for ablations `subtract` (`ref - beta * dist`) and `noise`
             (random directions of the same norm as the prediction error).
         seed: Seed of everything that the distiller draws.
+        gate: Whether the push waits until the distiller knows something: it is off while the
+            group's relative error is 1 or more (predicting zero is as good), full at 0.8 and below,
+            and linear between. Without it every row is pushed from the first step, as in the paper.
 
     Raises:
         InvalidInput: A value is outside its legal range.
@@ -45,6 +48,7 @@ class ESamp:
     distiller: str = "ridge"
     fusion: str = "mix"
     seed: int = 0
+    gate: bool = True
 
     def __post_init__(self) -> None:
         _check.number("esamp_beta", self.beta, *BETA_RANGE)
@@ -52,6 +56,7 @@ class ESamp:
         _check.choice("esamp_distiller", self.distiller, DISTILLERS)
         _check.choice("esamp_fusion", self.fusion, FUSIONS)
         _check.integer("esamp_seed", self.seed, 0, 2**31 - 1)
+        object.__setattr__(self, "gate", _check.flag("esamp_gate", self.gate))
         if self.group is not None:
             self._check_group(self.group)
 
@@ -73,6 +78,7 @@ class ESamp:
     def to_keys(self) -> dict[str, str | int | float]:
         """The flat request keys (`vllm_xargs`, `SamplingParams.extra_args`) of these settings."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["gate"] = int(self.gate)  # servers take texts and numbers only
         return {KEY_PREFIX + name: value for name, value in values.items() if value is not None}
 
     @classmethod

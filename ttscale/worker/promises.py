@@ -104,7 +104,7 @@ def fused_logits_are_equation_7(bench: Bench) -> Finding:
     for distiller in DISTILLERS:
         steps: list[dict[str, Tensor]] = []
         with recorded(bench, steps):
-            asked = {**BETA, "esamp_distiller": distiller}
+            asked = {**BETA, "esamp_distiller": distiller, "esamp_gate": 0}
             bench.generate(PROMPTS[:1], [_sampled(n=4, max_tokens=12, extra_args=asked)])
         worst[distiller] = max(_distance(step, weight) for step in steps)
     dtype = next(iter(bench.llm.apply_model(lambda model: model.lm_head.weight.dtype)))
@@ -138,7 +138,7 @@ def recorded(bench: Bench, steps: list[dict[str, Tensor]]) -> Iterator[None]:
             batch, padded = left.rows.batch, left.rows.padded
             predicted = left.made.hL.flatten(0, 1)[padded]
             latest.append(
-                {"batch": batch, "hL": hL[batch], "predicted": predicted, "beta": left.rows.beta}
+                {"batch": batch, "hL": hL[batch], "predicted": predicted, "beta": left.strength}
             )
         return mixed, pending
 
