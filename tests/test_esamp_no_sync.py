@@ -1,0 +1,71 @@
+"""The per-step path waits for no device and holds no more memory as it goes on.
+
+It runs on torch's `meta` device, whose tensors have no values: whatever would copy a value to the
+host, and so make a GPU wait, raises there.
+"""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+
+from ttscale.esamp.groups import Groups, Row
+from ttscale.esamp.settings import DISTILLERS, FUSIONS, ESamp
+
+HIDDEN = 32
+
+
+def running(device: torch.device, distiller: str) -> tuple[Groups, list[Row]]:
+    """Three groups, of four, two and one rows, with every fusion that draws nothing."""
+    groups = Groups(HIDDEN, device)
+    rows: list[Row] = []
+    for name, count in (("one", 4), ("two", 2), ("three", 1)):
+        key = groups.join(name, name, ESamp(distiller=distiller))
+        for _ in range(count):
+            fusion = FUSIONS[len(rows) % 2]
+            rows.append(Row(len(rows), key, 0.25, fusion, True, len(rows) % 2 == 0))
+    return groups, rows
+
+
+@pytest.mark.parametrize("distiller", DISTILLERS)
+def test_a_step_reads_no_value_from_the_device(distiller: str) -> None:
+    """Mixing and learning run where no value can be read."""
+    meta = torch.device("meta")
+    groups, rows = running(meta, distiller)
+    plan = groups.plan(rows)
+    h1 = torch.empty(len(rows), HIDDEN, device=meta)
+    for _ in range(3):
+        mixed, pending = groups.mix(plan, h1, h1)
+        groups.learn(plan, pending)
+
+    assert [tuple(states.shape) for _, states in mixed] == [(7, HIDDEN)]
+
+
+def test_the_guard_catches_a_read() -> None:
+    """On that device the read of a value is an error, so the test above can fail."""
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        torch.empty(1, device="meta").item()
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        torch.empty(1, device="meta").tolist()
+
+
+@pytest.mark.parametrize("distiller", DISTILLERS)
+def test_memory_does_not_grow_with_the_steps(distiller: str) -> None:
+    """After 200 steps as many tensors are alive, of the same size, as after two."""
+    groups, rows = running(torch.device("cpu"), distiller)
+    plan = groups.plan(rows)
+
+    def alive_after(steps: int) -> tuple[int, int]:
+        for step in range(steps):
+            draw = torch.Generator().manual_seed(step)
+            h1 = torch.randn(len(rows), HIDDEN, generator=draw)
+            _, pending = groups.mix(plan, h1, h1)
+            groups.learn(plan, pending)
+        del h1, pending
+        gc.collect()
+        tensors = [o for o in gc.get_objects() if type(o) is torch.Tensor]
+        return len(tensors), groups.bytes_held
+
+    assert alive_after(2) == alive_after(200)
