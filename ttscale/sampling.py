@@ -22,6 +22,7 @@ class Sampler:
         top_k: Number of tokens kept; 0 keeps all.
         min_p: Smallest probability kept, relative to the largest, in [0, 1].
         max_tokens: Longest sample, in tokens.
+        min_tokens: Shortest sample, in tokens: the model may not end it before.
         stop: Texts at which a sample ends.
         seed: Seed of the token draws; None draws fresh ones.
         top_logprobs: Log-probabilities kept of each sample's first token, 0 to 20.
@@ -43,6 +44,7 @@ class Sampler:
     top_k: int = 0
     min_p: float = 0.0
     max_tokens: int = 512
+    min_tokens: int = 0
     stop: tuple[str, ...] = ()
     seed: int | None = None
     top_logprobs: int = 0
@@ -58,6 +60,7 @@ class Sampler:
         _check.integer("top_k", self.top_k, 0)
         _check.number("min_p", self.min_p, 0, 1)
         _check.integer("max_tokens", self.max_tokens, 1)
+        _check.integer("min_tokens", self.min_tokens, 0, self.max_tokens)
         _check.integer("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS)
         _check.integer("token_logprobs", self.token_logprobs, 0, MAX_TOP_LOGPROBS)
         if self.seed is not None:

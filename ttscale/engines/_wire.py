@@ -92,6 +92,13 @@ def _beyond_openai(sampler: Sampler, facts: Facts) -> dict[str, Json]:
                 "use a vLLM server, or draw without it"
             )
         made["include_stop_str_in_output"] = True
+    if sampler.min_tokens:
+        if not facts.vllm:
+            raise InvalidInput(
+                f"the sampler's min_tokens is {sampler.min_tokens}, which only vLLM servers have; "
+                "use a vLLM server, or draw without it"
+            )
+        made["min_tokens"] = sampler.min_tokens
     if facts.vllm:  # it takes what is left out from the model's own generation settings
         made |= {"top_k": sampler.top_k, "min_p": sampler.min_p, "repetition_penalty": 1.0}
     if sampler.top_k:
