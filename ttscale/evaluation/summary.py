@@ -1,0 +1,208 @@
+"""What a pool shows: every figure with its interval, the comparisons, and one sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttscale.evaluation import stats
+from ttscale.evaluation.board import Board, boards
+from ttscale.evaluation.compare import Claim, Comparison, claims, comparisons, power, sentence
+from ttscale.evaluation.cost import Cost, cost_of
+from ttscale.evaluation.measures import Measures, measure
+from ttscale.evaluation.metrics.embeddings import Embedder
+from ttscale.evaluation.pool import Pool
+from ttscale.evaluation.records import RunRecord
+from ttscale.evaluation.selectors import replay
+from ttscale.evaluation.stats import Interval
+
+Floats = NDArray[np.float64]
+SELECTED = "select:"
+"""In front of a strategy's name, as a figure."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A figure against a number, with its band (95 %).
+
+    Attributes:
+        at: The numbers: samples, or words.
+        mean: Mean over problems at each of them.
+        low: Lower ends.
+        high: Upper ends.
+    """
+
+    at: tuple[int, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ArmSummary:
+    """One sampler at one temperature: its settings, figures, curves and cost."""
+
+    sampler: str
+    family: str
+    temperature: float
+    settings: Mapping[str, object]
+    figures: Mapping[str, Interval]
+    curves: Mapping[str, Curve]
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class TaskSummary:
+    """Everything about one task.
+
+    Attributes:
+        task: Its name.
+        n: Samples of each problem by each sampler.
+        problems: Number of problems that count.
+        scored: Whether samples can be right or wrong.
+        headline: One sentence; it may say that no difference is shown.
+        power: Which differences so many problems can show; empty when nothing is compared.
+        claims: The comparisons that the headline rests on.
+        arms: The samplers.
+        families: Names of the samplers of each family, by rising temperature.
+        comparisons: At equal temperature, corrected together.
+        left_out: Problems that no figure counts.
+        notes: What could not be measured or run.
+    """
+
+    task: str
+    n: int
+    problems: int
+    scored: bool
+    headline: str
+    power: str
+    claims: tuple[Claim, ...]
+    arms: tuple[ArmSummary, ...]
+    families: Mapping[str, tuple[str, ...]]
+    comparisons: tuple[Comparison, ...]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything about a pool: the sessions that drew it, and its tasks."""
+
+    runs: tuple[RunRecord, ...]
+    tasks: tuple[TaskSummary, ...]
+    resamples: int
+
+
+def summarise(
+    pool: Pool, embedder: Embedder | None = None, resamples: int = stats.RESAMPLES
+) -> Summary:
+    """Measure a pool, resample it, compare its samplers.
+
+    Args:
+        pool: What was drawn.
+        embedder: What meaning is compared with; None leaves Vendi score and similarity out.
+        resamples: Resamples of the bootstrap.
+
+    Raises:
+        InvalidInput: No task has a complete problem, or `resamples` is below 1.
+        MissingDependency: A package that a measure needs is not installed.
+    """
+    seed = pool.runs[0].seed if pool.runs else 0
+    tasks = tuple(_task(pool, board, embedder, resamples, seed) for board in boards(pool))
+    return Summary(tuple(pool.runs), tasks, resamples)
+
+
+def _task(
+    pool: Pool, board: Board, embedder: Embedder | None, resamples: int, seed: int
+) -> TaskSummary:
+    measures = measure(board, embedder, seed)
+    if board.scored and (board.answers >= 0).any():
+        measures = _with_selectors(board, measures, _kind(pool, board.task), seed)
+    drawn = stats.resample(len(board.problems), seed, resamples)
+    compared = comparisons(board, measures, drawn, seed)
+    claimed = claims(board, measures, drawn, seed)
+    return TaskSummary(
+        task=board.task,
+        n=board.n,
+        problems=len(board.problems),
+        scored=board.scored,
+        headline=sentence(claimed, board),
+        power=power(compared, board),
+        claims=claimed,
+        arms=tuple(
+            _arm(pool, board, measures, place, drawn, seed) for place in range(len(board.arms))
+        ),
+        families={
+            family: tuple(board.arms[place].sampler for place in places)
+            for family, places in board.families().items()
+        },
+        comparisons=compared,
+        left_out=board.left_out,
+        notes=measures.notes,
+    )
+
+
+def _kind(pool: Pool, task: str) -> str:
+    """Kind of answer of a task, as the pool's header has it."""
+    for run in pool.runs:
+        tasks = run.settings.get("tasks")
+        settings = tasks.get(task) if isinstance(tasks, Mapping) else None
+        if isinstance(settings, Mapping) and isinstance(settings.get("kind"), str):
+            return str(settings["kind"])
+    return "auto"
+
+
+def _with_selectors(board: Board, measures: Measures, kind: str, seed: int) -> Measures:
+    replays = replay(board, kind, seed)
+    values = {SELECTED + name: rows for name, rows in replays.values.items()}
+    notes = [f"strategy {name} was not replayed: {why}" for name, why in replays.left_out.items()]
+    return replace(measures, values={**measures.values, **values}, notes=(*measures.notes, *notes))
+
+
+def _arm(
+    pool: Pool, board: Board, measures: Measures, place: int, drawn: stats.Ints, seed: int
+) -> ArmSummary:
+    arm = board.arms[place]
+    every_k = tuple(range(1, board.n + 1))
+    curves = {name: _curve(every_k, rows[place], drawn) for name, rows in measures.curves.items()}
+    for name, rows in measures.steps.items():
+        own = drawn
+        if rows.shape[1] != len(board.problems):  # a curve of some of the problems
+            own = stats.resample(rows.shape[1], seed, len(drawn))
+        curves[name] = _curve(measures.points[name], rows[place], own)
+    return ArmSummary(
+        sampler=arm.sampler,
+        family=arm.family,
+        temperature=arm.temperature,
+        settings=arm.settings,
+        figures={
+            name: stats.mean_interval(rows[place], drawn) for name, rows in measures.values.items()
+        },
+        curves=curves,
+        cost=cost_of(pool, board.task, arm.sampler),
+    )
+
+
+def _curve(at: Sequence[int], rows: Floats, drawn: stats.Ints) -> Curve:
+    mean, low, high = stats.curve_band(rows, drawn)
+    return Curve(tuple(at), *(tuple(float(x) for x in part) for part in (mean, low, high)))
+
+
+def to_json(summary: Summary) -> str:
+    """The summary as JSON; what is no number is null."""
+    return json.dumps(_plain(asdict(summary)), indent=1, allow_nan=False) + "\n"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
