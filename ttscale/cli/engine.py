@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 from ttscale import models
 from ttscale.engines import Engine
 
-EngineFactory = Callable[[str], AbstractContextManager[Engine]]
+EngineFactory = Callable[..., AbstractContextManager[Engine]]
+"""Makes the engine of a model name, with settings of `LocalEngine` by name."""
 
 
-def local_engine(model: str) -> AbstractContextManager[Engine]:
+def local_engine(model: str, **settings: Any) -> AbstractContextManager[Engine]:
     """vLLM in this process, with the model of that name or folder.
+
+    Args:
+        model: Name or folder.
+        settings: Those of `LocalEngine`.
 
     Raises:
         ModelNotFound: The name leads to no model; vLLM has not been loaded then.
@@ -22,4 +28,4 @@ def local_engine(model: str) -> AbstractContextManager[Engine]:
     models.resolve(model)  # a wrong name is refused at once, before anything heavy is loaded
     from ttscale.worker.engine import LocalEngine
 
-    return LocalEngine(model)
+    return LocalEngine(model, **settings)

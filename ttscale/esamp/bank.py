@@ -93,8 +93,8 @@ class Bank:
         self.clock = clock or Clock()
         self.live = 0
         self._device = device
-        shapes = dict.fromkeys(("rows", "steps", "error", "smooth", "bad"), ())
-        shapes |= {"curve": (len(CURVE_STEPS),)}
+        shapes: dict[str, tuple[int, ...]] = {"curve": (len(CURVE_STEPS),)}
+        shapes |= dict.fromkeys(("rows", "steps", "error", "smooth", "bad"), ())
         # float64: a long-lived shared group passes 2^24 rows
         self._counts = SlotTensors(shapes, device, torch.float64)
         self._marks = torch.tensor(CURVE_STEPS, device=device)
