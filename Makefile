@@ -1,10 +1,13 @@
-.PHONY: setup demo test check
+.PHONY: setup demo demo-serve test check
 
 setup: ## make .venv and the embedded model; does nothing when they are there
 	@scripts/setup
 
 demo: setup ## answer maths questions by majority vote over ESamp samples
 	.venv/bin/python examples/math_majority_vote.py
+
+demo-serve: setup ## start the server, ask it through the OpenAI client, stop it
+	.venv/bin/python examples/serve_openai_client.py
 
 test: setup ## run all tests, the real engine included
 	.venv/bin/python -m pytest

@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
 from starlette.datastructures import State
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from vllm import envs
 from vllm.entrypoints.openai.chat_completion.protocol import (
     ChatCompletionRequest,

@@ -1,0 +1,106 @@
+"""Runs `ttscale serve` for as long as a block lasts: for examples, benchmarks and tests."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+from ttscale.errors import EngineError
+
+POLL_SECONDS = 0.25
+STOP_SECONDS = 60.0
+SHOWN = 4000  # characters of the log that an error shows
+
+
+class RunningServer:
+    """A server on a free port of this machine, started on entry and stopped on exit.
+
+    Args:
+        args: Arguments of `ttscale serve`, without host and port.
+        environment: Further environment variables.
+        log: File for what the server writes; None keeps it in a temporary one.
+        start_seconds: Longest time to start.
+
+    Attributes:
+        url: Its address, without a path.
+        process: The process of the HTTP server.
+        log: Where it writes.
+
+    Raises:
+        EngineError: On entry: it did not start; the message ends with the end of its log.
+    """
+
+    def __init__(
+        self,
+        args: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        start_seconds: float = 300.0,
+    ) -> None:
+        port = _free_port()
+        where = ["--host", "127.0.0.1", "--port", str(port)]
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = log or Path(tempfile.mkdtemp(prefix="ttscale-server-")) / "log"
+        self.process: subprocess.Popen[bytes]
+        self._command = [sys.executable, "-m", "ttscale.cli", "serve", *args, *where]
+        self._environment = {**os.environ, **(environment or {})}
+        self._start_seconds = start_seconds
+
+    def __enter__(self) -> RunningServer:
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(  # noqa: S603 - our own command
+                self._command, stdout=output, stderr=output, env=self._environment
+            )
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the server; a second call does nothing."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + self._start_seconds
+        with httpx.Client(trust_env=False) as client:
+            while self.process.poll() is None and time.monotonic() < deadline:
+                try:
+                    if client.get(f"{self.url}/health").is_success:
+                        return
+                except httpx.TransportError:
+                    pass
+                time.sleep(POLL_SECONDS)
+        tail = self.log.read_text(errors="replace")[-SHOWN:]
+        raise EngineError(f"the server did not start; its log ends with:\n{tail}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
