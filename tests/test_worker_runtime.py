@@ -77,7 +77,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
 def admitted(beta: float = 1.0, group: str = "g", **fields: Any) -> SimpleNamespace:
     """Admitted parameters of a request that asks for ESamp."""
     defaults = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-    extra = {"esamp_beta": beta, "esamp_group": group, **fields.pop("extra", {})}
+    extra = {"esamp_beta": beta, "esamp_group": group, "esamp_gate": 0, **fields.pop("extra", {})}
     params = SimpleNamespace(extra_args=extra, **{**defaults, **fields})
     admit(params)
     return params

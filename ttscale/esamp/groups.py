@@ -284,7 +284,7 @@ class Groups:
             mask=floats(mask.view(groups, width)),
             beta=floats([r.beta for r in rows]),
             codes=whole([FUSION_CODES[r.fusion] for r in rows]),
-            gated=torch.tensor([float(r.gated) for r in rows], device=self._device),
+            gated=floats([float(r.gated) for r in rows]),
             noisy=tuple(seeds),
         )
 

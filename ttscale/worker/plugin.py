@@ -36,6 +36,8 @@ def _load_model(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         model = original(self, vllm_config, model_config, *args, **kwargs)
         if model_config is vllm_config.model_config and why_not(vllm_config) is None:
+            if vllm_config.use_v2_model_runner:
+                _install(_V2_SAMPLE)
             capture(model, vllm_config)
         return model
 
@@ -85,12 +87,30 @@ def _execute_model(original: Callable[..., Any]) -> Callable[..., Any]:
     return execute_model
 
 
+def _sample(original: Callable[..., Any]) -> Callable[..., Any]:
+    """V2's `GPUModelRunner.sample`, where a step's rows and `compute_logits` meet."""
+
+    @functools.wraps(original)
+    def sample(self: Any, hidden_states: Any, input_batch: Any, *args: Any, **kwargs: Any) -> Any:
+        runtime = runtime_of(self.vllm_config)
+        if runtime is not None:
+            prompt_lengths = self.req_states.prompt_len.np[input_batch.idx_mapping_np]
+            runtime.place(input_batch, prompt_lengths.tolist())
+        return original(self, hidden_states, input_batch, *args, **kwargs)
+
+    return sample
+
+
+Wrapped = tuple[str, str, str, Wrap]
+# its module needs Triton, so only workers that run V2 load and wrap it
+_V2_SAMPLE: Wrapped = ("vllm.v1.worker.gpu.model_runner", "GPUModelRunner", "sample", _sample)
 # (module, class, method, wrapper): all that is replaced in vLLM; `ttscale verify` prints it
-WRAPPED: tuple[tuple[str, str, str, Wrap], ...] = (
+WRAPPED: tuple[Wrapped, ...] = (
     ("vllm.model_executor.model_loader.base_loader", "BaseModelLoader", "load_model", _load_model),
     ("vllm.v1.engine.input_processor", "InputProcessor", "process_inputs", _process_inputs),
     ("vllm.config.vllm", "VllmConfig", "compute_hash", _compute_hash),
     ("vllm.v1.worker.gpu_worker", "Worker", "execute_model", _execute_model),
+    _V2_SAMPLE,
 )
 
 
@@ -103,31 +123,40 @@ def register() -> None:
     """Entry point of `vllm.general_plugins`: install once per process; cheap and idempotent."""
     if disabled():
         return
-    for module, cls, method, wrap in WRAPPED:
-        owner = getattr(importlib.import_module(module), cls)
-        original = getattr(owner, method)
-        if not hasattr(original, _MARK):
-            wrapper = wrap(original)
-            setattr(wrapper, _MARK, True)
-            setattr(owner, method, wrapper)
+    for wrapped in WRAPPED:
+        if wrapped is not _V2_SAMPLE:
+            _install(wrapped)
     worker = importlib.import_module("vllm.v1.worker.gpu_worker").Worker
     worker.esamp_report = esamp_report
+
+
+def _install(wrapped: Wrapped) -> None:
+    """Put a wrapper around its method, unless it is there already."""
+    module, cls, method, wrap = wrapped
+    owner = getattr(importlib.import_module(module), cls)
+    original = getattr(owner, method)
+    if not hasattr(original, _MARK):
+        wrapper = wrap(original)
+        setattr(wrapper, _MARK, True)
+        setattr(owner, method, wrapper)
 
 
 def esamp_report(self: Any, names: list[str] | None = None) -> dict[str, Any]:
     """Worker method for `collective_rpc`: what ESamp did, as plain values.
 
     Returns:
-        `total`, `live` (distillers), `held` (bytes) and `groups` (by name, None if unknown).
+        `total`, `live` (distillers), `held` (bytes), `seconds` (by phase) and `groups` (by name,
+        None if unknown).
     """
     runtime = runtime_of(self.vllm_config)
     if runtime is None:
-        return {"total": None, "live": 0, "held": 0, "groups": {}}
+        return {"total": None, "live": 0, "held": 0, "seconds": {}, "groups": {}}
     found = {name: runtime.groups.report(name) for name in names or []}
     return {
         "total": to_plain(runtime.groups.total()),
         "live": runtime.groups.live,
         "held": runtime.groups.bytes_held,
+        "seconds": runtime.groups.clock.seconds,
         "groups": {name: to_plain(r) if r is not None else None for name, r in found.items()},
     }
 
@@ -140,6 +169,7 @@ def to_plain(report: ESampReport) -> dict[str, Any]:
         "fallbacks": dict(report.fallbacks),
         "relative_error": report.relative_error,
         "bytes_held": report.bytes_held,
+        "error_at": {str(step): list(sums) for step, sums in report.error_at.items()},
     }
 
 
@@ -163,8 +193,8 @@ def why_not(vllm_config: Any) -> str | None:
         return "speculative decoding is on; start the engine without it"
     if parallel.pipeline_parallel_size > 1:
         return "pipeline parallelism is on; use tensor parallelism"
-    if vllm_config.use_v2_model_runner:
-        return "it uses Model Runner V2; set VLLM_USE_V2_MODEL_RUNNER=0"
+    if parallel.enable_batch_sharded_sampling:
+        return "batch-sharded sampling is on; start the engine without it"
     if not _gives_first_layer(model_config):
         return f"{model_config.architectures} does not give its first layer's output"
     return None
@@ -189,7 +219,8 @@ def capture(model: Any, vllm_config: Any) -> None:
         output = forward(*args, **kwargs)
         if isinstance(output, tuple):
             last, (first,) = output
-            output = torch.cat([last, first], dim=-1)
+            with runtime.groups.clock.phase("capture"):
+                output = torch.cat([last, first], dim=-1)
         return output
 
     def mixed_logits(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:

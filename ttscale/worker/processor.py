@@ -25,7 +25,8 @@ from vllm.v1.worker.gpu.sample.logits_processor.interface import (
 from ttscale.errors import InvalidInput
 from ttscale.worker.plugin import disabled
 from ttscale.worker.request import read_admitted, read_keys
-from ttscale.worker.runtime import BatchRow, Runtime, runtime_of
+from ttscale.worker.rows import BatchRow
+from ttscale.worker.runtime import Runtime, runtime_of
 
 
 class ESampProcessor(V1LogitsProcessor, V2LogitsProcessor):  # type: ignore[misc]
@@ -81,12 +82,21 @@ class ESampProcessor(V1LogitsProcessor, V2LogitsProcessor):  # type: ignore[misc
         return runtime_of(self._config)
 
     def apply(self, logits: Tensor, ctx: Any = None) -> Tensor:
-        """Heat first tokens and take filters; V2 (which gives `ctx`) has neither yet."""
+        """Heat first tokens and take filters; V2 gives `ctx`."""
         runtime = self._runtime
-        if runtime is None or ctx is not None or not self._rows:
+        if runtime is None or not runtime.rows:
             return logits
-        return runtime.apply(logits)
+        return runtime.apply(logits, tempered=ctx is None)
 
-    def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:  # noqa: ARG002
-        """V2, when a request enters a slot: this processor leaves its logits alone."""
-        return False
+    def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
+        """V2, when a request enters a slot: whether `apply` may change its logits."""
+        runtime = self._runtime
+        if runtime is None:
+            return False
+        runtime.slots.pop(req_idx, None)
+        asked = read_admitted(sampling_params)
+        if asked is None:
+            return False
+        runtime.slots[req_idx] = asked
+        filtered = asked.filter is not None and asked.filter.filters
+        return filtered or asked.fire_temperature is not None

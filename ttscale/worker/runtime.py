@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,35 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ttscale.esamp.bank import Pending
 from ttscale.esamp.fusion import keep_mask
 from ttscale.esamp.groups import GroupKey, Groups, Plan, Row
+from ttscale.esamp.transfer import on_device
 from ttscale.worker.request import Asked, read_admitted
+from ttscale.worker.rows import StepRow, placed
 
 log = logging.getLogger(__name__)
 
 ComputeLogits = Callable[[Tensor], Tensor | None]
 
 
-@dataclass(slots=True)
-class BatchRow:
-    """One request's row in the persistent batch."""
-
-    asked: Asked
-    output: Sequence[int]  # vLLM's live list of the request's output tokens
-    resumed_at: int  # its length when the request came back into the batch; 0 for a new one
-
-    @property
-    def decodes(self) -> bool:
-        """Whether the row's logits follow at least one output token."""
-        return len(self.output) > 0
-
-    @property
-    def trains(self) -> bool:
-        """A resumed request replays its prompt first, perhaps in chunks; it trains after that."""
-        return len(self.output) > self.resumed_at
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Filtered:
     """The rows whose filter or first temperature is ours, and their settings on the device."""
 
@@ -50,7 +34,9 @@ class _Filtered:
     top_k: Tensor
     top_p: Tensor
     min_p: Tensor
+    mixed: Tensor  # (k, 1): whether the row's logits are re-weighted
     filters: bool
+    mixes: bool  # whether any row is both filtered and re-weighted
 
 
 class Runtime:
@@ -59,83 +45,111 @@ class Runtime:
     Args:
         hidden: Width of the model's hidden states.
         device: Where the model runs.
+        whole: Whether logits must be projected for all rows of a step together, since the
+            projection finds each row's LoRA adapter by its place.
     """
 
-    def __init__(self, hidden: int, device: torch.device) -> None:
+    def __init__(self, hidden: int, device: torch.device, *, whole: bool = False) -> None:
         self.groups = Groups(hidden, device)
-        self.rows: dict[int, BatchRow] = {}
+        self.rows: Mapping[int, StepRow] = {}
+        self.slots: dict[int, Asked] = {}  # V2 only: what the request in each slot asks
         self._hidden = hidden
         self._device = device
+        self._whole = whole
         self._batch_size = 0
         self._armed = False
         self._planned: tuple[object, Plan] | None = None
         self._filtered: tuple[object, _Filtered | None] | None = None
-        self._delta: dict[int, Tensor] = {}
+        self._delta: tuple[_Filtered, Tensor] | None = None
         self._faults = 0
 
     def observe(self, scheduled: Any) -> None:
         """Let requests join and leave their groups (`scheduled` is vLLM's SchedulerOutput)."""
         new = {request.req_id: request.sampling_params for request in scheduled.scheduled_new_reqs}
-        for request_id in scheduled.finished_req_ids & new.keys():
+        # sorted: every rank of a tensor parallel group must give its groups the same places
+        for request_id in sorted(scheduled.finished_req_ids & new.keys()):
             self.groups.leave(request_id)  # aborted, and submitted again under the same id
         for request_id, params in new.items():
             asked = read_admitted(params) if params is not None else None
             if asked is not None and asked.esamp is not None:
                 self.groups.join(request_id, asked.group, asked.esamp)
-        for request_id in scheduled.finished_req_ids - new.keys():
+        for request_id in sorted(scheduled.finished_req_ids - new.keys()):
             self.groups.leave(request_id)
+
+    def place(self, batch: Any, prompt_lengths: Sequence[int]) -> None:
+        """V2, before the logits of a step are made; see `rows.placed`."""
+        self.rows = placed(self.slots, batch, prompt_lengths)
+        self.begin(batch.num_reqs)
 
     def begin(self, batch_size: int | None) -> None:
         """A step is about to run, with `batch_size` rows (None: as many as before)."""
         if batch_size is not None:
             self._batch_size = batch_size
         self._armed = bool(self.rows)
-        self._delta = {}
+        self._delta = None
 
     def compute_logits(self, states: Tensor, project: ComputeLogits) -> Tensor | None:
         """Logits of `states`, (rows, 2 hidden) or (rows, hidden), by way of `project`."""
         if states.shape[-1] != 2 * self._hidden:
             return project(states)
-        hL = states[:, : self._hidden].contiguous()
-        plan = self._plan() if self._armed and len(states) == self._batch_size else None
+        with self.groups.clock.phase("capture"):
+            hL = states[:, : self._hidden].contiguous()
+        steps = self._armed and len(states) == self._batch_size
         self._armed = False
-        if plan is None or not plan.parts:
+        if not steps:
             return project(hL)
+        return self._step_logits(states[:, self._hidden :], hL, project)
+
+    def _step_logits(self, h1: Tensor, hL: Tensor, project: ComputeLogits) -> Tensor | None:
+        """The step itself.
+
+        How often it projects depends on the rows alone, never on a fault: every projection is a
+        collective operation of all tensor parallel ranks.
+        """
+        plan = self._plan()
+        mixed, pending = self._mix(plan, h1, hL)
+        logits = project(mixed)
+        self._keep_deltas(logits, hL, project)
+        self._learn(plan, pending)
+        return logits
+
+    def _mix(self, plan: Plan, h1: Tensor, hL: Tensor) -> tuple[Tensor, Sequence[Pending]]:
+        """The states to project, and what is left to learn from; a fault leaves hL and nothing."""
+        if not plan.parts:
+            return hL, ()
         try:
-            return self._mixed_logits(plan, states[:, self._hidden :], hL, project)
+            mixed, pending = self.groups.mix(plan, h1, hL)
+            states = hL.clone()
+            for rows, values in mixed:
+                states[rows] = values.to(states.dtype)
         except Exception:  # noqa: BLE001 - a step must never fail a request; counted and logged
             self._break_off(plan)
-            return project(hL)
+            return hL, ()
+        return states, pending
 
-    def _mixed_logits(
-        self, plan: Plan, h1: Tensor, hL: Tensor, project: ComputeLogits
-    ) -> Tensor | None:
-        mixed, pending = self.groups.mix(plan, h1, hL)
-        states = hL.clone()
-        for rows, values in mixed:
-            states[rows] = values.to(states.dtype)
-        logits = project(states)
-        self._keep_deltas(logits, hL, project)
-        self.groups.learn(plan, pending)
-        return logits
+    def _learn(self, plan: Plan, pending: Sequence[Pending]) -> None:
+        if not pending:
+            return
+        try:
+            self.groups.learn(plan, pending)
+        except Exception:  # noqa: BLE001 - as in `_mix`
+            self._break_off(plan)
 
     def _keep_deltas(self, logits: Tensor | None, hL: Tensor, project: ComputeLogits) -> None:
         """Keep `mixed - reference` logits of the mixed rows that are filtered; see `apply`."""
-        wanted = [
-            index
-            for index, row in self.rows.items()
-            if row.decodes and row.asked.filter is not None and row.asked.filter.filters
-        ]
-        if not wanted:
+        ours = self._filtered_rows()
+        if ours is None or not ours.mixes:
             return
-        reference = project(hL[wanted])  # every rank takes part in its gather
-        if logits is not None and reference is not None:
-            delta = logits[wanted].float() - reference.float()
-            self._delta = dict(zip(wanted, delta, strict=True))
+        reference = project(hL if self._whole else hL[ours.rows])
+        if logits is None or reference is None:  # a rank that does not sample
+            return
+        if self._whole:
+            reference = reference[ours.rows]
+        delta = logits[ours.rows].float() - reference.float()
+        self._delta = ours, torch.where(ours.mixed, delta, 0.0)
 
     def _break_off(self, plan: Plan) -> None:
         self.groups.break_off(plan)
-        self._delta = {}
         if not self._faults:
             log.exception("ESamp step failed; its groups sample plainly from now on")
         self._faults += 1
@@ -150,35 +164,31 @@ class Runtime:
         return self._planned[1]
 
     @staticmethod
-    def _row(index: int, row: BatchRow) -> Row:
+    def _row(index: int, row: StepRow) -> Row:
         esamp = row.asked.esamp
         assert esamp is not None  # noqa: S101 - `_plan` takes no other rows
         key: GroupKey = (row.asked.group, esamp.distiller)
-        return Row(index, key, esamp.beta, esamp.fusion, row.trains)
+        return Row(index, key, esamp.beta, esamp.fusion, row.trains, esamp.gate)
 
-    def apply(self, logits: Tensor) -> Tensor:
+    def apply(self, logits: Tensor, *, tempered: bool = True) -> Tensor:
         """Heat first tokens and take filters on the reference.
 
         Args:
-            logits: (rows, vocabulary), float32, penalised, masked and divided by the temperature.
+            logits: (rows, vocabulary), float32, penalised and masked.
+            tempered: Whether they are divided by the temperature already (V1), or will be (V2).
         """
         ours = self._filtered_rows()
         if ours is None:
             return logits
         values = logits[ours.rows] * ours.rescale
         if ours.filters:
-            reference = values - self._deltas(ours, values) / ours.temperature
+            reference = values if tempered else values / ours.temperature
+            if self._delta is not None and self._delta[0] is ours:
+                reference = reference - self._delta[1] / ours.temperature
             kept = keep_mask(reference, ours.top_k, ours.top_p, ours.min_p)
             values = values.masked_fill(~kept, -torch.inf)
         logits[ours.rows] = values
         return logits
-
-    def _deltas(self, ours: _Filtered, like: Tensor) -> Tensor:
-        deltas = torch.zeros_like(like)
-        for place, index in enumerate(ours.rows.tolist()) if self._delta else ():
-            if index in self._delta:
-                deltas[place] = self._delta[index]
-        return deltas
 
     def _filtered_rows(self) -> _Filtered | None:
         mine = [(i, r) for i, r in self.rows.items() if r.asked.filter is not None]
@@ -187,25 +197,33 @@ class Runtime:
             self._filtered = (signature, self._lay_out_filters(mine))
         return self._filtered[1]
 
-    def _lay_out_filters(self, mine: Sequence[tuple[int, BatchRow]]) -> _Filtered | None:
-        settings = [(i, r.asked.filter, _rescale(r)) for i, r in mine]
-        used = [(i, f, s) for i, f, s in settings if f is not None and (f.filters or s != 1)]
+    def _lay_out_filters(self, mine: Sequence[tuple[int, StepRow]]) -> _Filtered | None:
+        settings = [(i, r.asked.filter, _rescale(r), _mixes(r)) for i, r in mine]
+        used = [(i, f, s, m) for i, f, s, m in settings if f is not None and (f.filters or s != 1)]
         if not used:
             return None
-        floats = partial(torch.tensor, device=self._device, dtype=torch.float32)
-        column = [f for _, f, _ in used]
+        floats = partial(on_device, device=self._device, dtype=torch.float32)
+        whole = partial(on_device, device=self._device, dtype=torch.long)
+        column = [f for _, f, _, _ in used]
         return _Filtered(
-            rows=torch.tensor([i for i, _, _ in used], device=self._device),
+            rows=whole([i for i, _, _, _ in used]),
             temperature=floats([[f.temperature] for f in column]),
-            rescale=floats([[s] for _, _, s in used]),
-            top_k=torch.tensor([f.top_k for f in column], device=self._device),
+            rescale=floats([[s] for _, _, s, _ in used]),
+            top_k=whole([f.top_k for f in column]),
             top_p=floats([f.top_p for f in column]),
             min_p=floats([f.min_p for f in column]),
+            mixed=on_device([[m] for _, _, _, m in used], self._device, torch.bool),
             filters=any(f.filters for f in column),
+            mixes=any(f.filters and m for _, f, _, m in used),
         )
 
 
-def _rescale(row: BatchRow) -> float:
+def _mixes(row: StepRow) -> bool:
+    """Whether the row's logits are re-weighted, if nothing has gone wrong."""
+    return row.decodes and row.asked.esamp is not None
+
+
+def _rescale(row: StepRow) -> float:
     """What a row's logits, divided by its temperature, are multiplied with."""
     fire, chosen = row.asked.fire_temperature, row.asked.filter
     if fire is None or chosen is None or row.decodes:
@@ -225,7 +243,8 @@ def runtime_of(vllm_config: Any) -> Runtime | None:
 def open_runtime(vllm_config: Any) -> Runtime:
     """Make the runtime of the engine that `vllm_config` belongs to; it ends with the config."""
     hidden = vllm_config.model_config.get_hidden_size()
-    runtime = Runtime(hidden, torch.device(vllm_config.device_config.device))
+    device = torch.device(vllm_config.device_config.device)
+    runtime = Runtime(hidden, device, whole=vllm_config.lora_config is not None)
     _runtimes[id(vllm_config)] = runtime
     weakref.finalize(vllm_config, _runtimes.pop, id(vllm_config), None)
     return runtime
