@@ -34,10 +34,10 @@ def test_every_package_folder_is_shipped() -> None:
     tool = project()["tool"]
     assert isinstance(tool, dict)
     listed = set(tool["setuptools"]["packages"])
-    inner = {p.parent.relative_to(ROOT) for p in (ROOT / "ttscale").glob("*/__init__.py")}
+    inner = {p.parent.relative_to(ROOT) for p in (ROOT / "ttscale").glob("**/__init__.py")}
     outer = {Path("ttscale") / name for name in ("strategies", "integrations")}
 
-    assert listed == {"ttscale", *(".".join(path.parts) for path in inner | outer)}
+    assert listed == {".".join(path.parts) for path in inner | outer}
 
 
 def test_the_version_is_said_once() -> None:
