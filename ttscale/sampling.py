@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, replace
 
 from ttscale import _check
@@ -93,6 +94,19 @@ class Sampler:
     def likeliest(self) -> int:
         """How many of the most likely tokens an engine must look at in each place."""
         return max(self.top_logprobs, self.token_logprobs)
+
+
+def in_own_group(sampler: Sampler) -> tuple[Sampler, str | None]:
+    """The sampler with an ESamp group that one draw has to itself, and the group's name.
+
+    Such a group can be asked about. The sampler itself and None come back when it does not ask for
+    ESamp, or says itself with whom it shares.
+    """
+    esamp = sampler.esamp
+    if esamp is None or esamp.scope != "prompt" or esamp.group is not None:
+        return sampler, None
+    own = f"draw-{uuid.uuid4().hex}"
+    return replace(sampler, esamp=replace(esamp, group=own)), own
 
 
 def plain(**settings: object) -> Sampler:

@@ -36,6 +36,7 @@ class Host:
         facts: What it told of itself; None until asked.
         esamp: Whether it has ESamp; None until found out.
         esamp_told: How it showed that.
+        reports: Whether it tells what ESamp did for a group.
         lock: Held while it is being asked about itself.
     """
 
@@ -45,11 +46,13 @@ class Host:
     facts: Facts | None = None
     esamp: bool | None = None
     esamp_told: str = ""
+    reports: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def forget(self) -> None:
         """The connection broke: whoever answers there next may be another server."""
         self.facts = self.esamp = None
+        self.reports = False
 
 
 class Hosts:

@@ -7,8 +7,10 @@ from ttscale.engines._hosts import Facts, Host, Hosts
 from ttscale.engines._http import Http, Trouble
 from ttscale.errors import EngineError, InvalidInput
 from ttscale.esamp.settings import BETA_RANGE
+from ttscale.types import ESampReport
 
 PROBE_BETA = BETA_RANGE[0] - 1
+STATUS, REPORT = "../ttscale/v1/models", "../ttscale/v1/esamp"  # beside OpenAI's routes
 PROBE_ANSWER = "esamp_beta must be"  # only a server with ESamp has an opinion on that key
 
 
@@ -65,7 +67,7 @@ class Knowledge:
         told = "esamp='no' was given"
         if self._esamp == "auto":
             async with host.lock:
-                if host.esamp is None:
+                if host.esamp is None and not await self._told(host):
                     await self._probe(host, model)
                 if host.esamp:
                     return
@@ -74,6 +76,27 @@ class Knowledge:
             f"the sampler asks for ESamp or FIRE, and {host.url} has neither ({told}); "
             "start it with the ttscale plugin, or sample plainly"
         )
+
+    async def esamp_report(self, host: Host, group: str) -> ESampReport | None:
+        """What ESamp did in our group of that name; None when the server does not tell."""
+        try:
+            async with self._http.open(host, f"{REPORT}?group={group}") as response:
+                return _wire.esamp_of_group(await response.aread(), group)
+        except (Trouble, EngineError, InvalidInput):
+            return None  # the samples are there; they are not lost with the report
+
+    async def _told(self, host: Host) -> bool:
+        """Ask for what only `ttscale serve` tells: whether it has ESamp. False if it tells none."""
+        try:
+            async with self._http.open(host, STATUS) as response:
+                status = _wire.esamp_status(await response.aread())
+        except InvalidInput:
+            return False
+        if status is None:
+            return False
+        host.esamp, reason = status
+        host.esamp_told, host.reports = f"it says: {reason}", True
+        return True
 
     async def _learn(self, host: Host) -> Facts:
         async with self._http.open(host, "models") as response:

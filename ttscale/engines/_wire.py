@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ttscale.engines._hosts import Facts
 from ttscale.engines.protocol import CandidateHook
 from ttscale.errors import EngineError, InvalidInput
 from ttscale.sampling import Sampler
-from ttscale.types import Candidate, Failure, Prompt, Samples, Usage, confidence
+from ttscale.types import Candidate, ESampReport, Failure, Prompt, Samples, Usage, confidence
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 CHAT, TEXT = "chat/completions", "completions"
@@ -226,11 +226,13 @@ class Assembly:
     Attributes:
         done: Finished candidates by index.
         usage: Tokens as the server counts them, so far.
+        esamp: What ESamp did, if the server has told.
     """
 
     def __init__(self, n: int, sampler: Sampler, on_candidate: CandidateHook | None) -> None:
         self.done: dict[int, Candidate] = {}
         self.usage = Usage()
+        self.esamp: ESampReport | None = None
         self._n = n
         self._top = sampler.top_logprobs
         self._count_told = sampler.token_logprobs
@@ -311,6 +313,7 @@ class Assembly:
             candidates=tuple(self.done[index] for index in sorted(self.done)),
             failures=tuple(Failure(i, reason or "the server left it out") for i in missing),
             usage=Usage(self.usage.prompt_tokens, completion),
+            esamp=self.esamp,
         )
 
 
@@ -365,3 +368,34 @@ def facts(payload: bytes) -> Facts:
         return Facts(names, any(row.get("owned_by") == "vllm" for row in rows))
     except (ValueError, KeyError, TypeError, AttributeError):
         return Facts()
+
+
+_REPORT: TypeAdapter[ESampReport | None] = TypeAdapter(ESampReport | None)
+
+
+def esamp_report(plain: object) -> ESampReport | None:
+    """A report that came as plain values; None when there is none, or it is in another format."""
+    try:
+        return _REPORT.validate_python(plain)
+    except ValidationError:
+        return None
+
+
+def esamp_of_group(payload: bytes, group: str) -> ESampReport | None:
+    """The report of one group in the answer of `/ttscale/v1/esamp`."""
+    try:
+        return esamp_report(json.loads(payload)["groups"][group])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def esamp_status(payload: bytes) -> tuple[bool, str] | None:
+    """Whether a server has ESamp, and why not, as `/ttscale/v1/models` tells; None if it does not.
+
+    Only a server that was started by `ttscale serve`, or with our plugin named, has that route.
+    """
+    try:
+        told = json.loads(payload)["ttscale"]["esamp"]
+        return bool(told["active"]), str(told["reason"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -19,7 +19,7 @@ from ttscale.engines._http import Http, Trouble, events
 from ttscale.engines._knowledge import Knowledge
 from ttscale.engines.protocol import CandidateHook, draw
 from ttscale.errors import EngineError, EngineStopped, InvalidInput, TTScaleError
-from ttscale.sampling import Sampler
+from ttscale.sampling import Sampler, in_own_group
 from ttscale.types import Prompt, Samples
 
 ESAMP_CHOICES = ("auto", "yes", "no")
@@ -37,7 +37,8 @@ class ServerEngine:
 
     With ESamp or FIRE in the sampler the server must have the ttscale plugin: it is asked once,
     with a request that only the plugin refuses, and a draw is refused when it has none. What ESamp
-    did is not told over HTTP: `Samples.esamp` is None.
+    did is in `Samples.esamp` if the server is a `ttscale serve` and the samples share with no
+    others; otherwise that is None.
 
     Without log-probabilities (`logprobs=False`, or a server that leaves them out) `token_count`
     counts the pieces of the stream, or is estimated from the server's total.
@@ -279,8 +280,11 @@ class ServerEngine:
     ) -> None:
         """One attempt: send the request, and put together what comes."""
         facts = await self._known.facts(host)
+        group = None
         if _wire.needs_plugin(sampler):
             await self._known.require_esamp(host, self._model)
+            if host.reports:
+                sampler, group = in_own_group(sampler)
         logprobs, stream = self._logprobs, self._stream
         body = _wire.body(prompt, n, sampler, self._model, facts, logprobs=logprobs, stream=stream)
         async with self._http.open(host, _wire.route(prompt), body) as response:
@@ -294,6 +298,8 @@ class ServerEngine:
         if not assembly.complete:
             early = EngineStopped(f"{host.url} ended its answer before all samples had finished")
             raise Trouble(early, broke=True)
+        if group is not None:
+            assembly.esamp = await self._known.esamp_report(host, group)
 
     def _refuse_error(self, host: Host, data: bytes) -> None:
         """Raise what an event of a stream tells, if it tells of an error."""

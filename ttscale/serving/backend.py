@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fastapi import Request
 
 from ttscale.engines._wire import Json
 from ttscale.errors import EngineError, InvalidInput
-from ttscale.types import ESampReport
 
 
 class Refused(InvalidInput):
@@ -85,11 +84,3 @@ class Backend(Protocol):
             Failed: The engine failed, or has died.
         """
         ...
-
-
-def report_of(plain: Mapping[str, Any] | None) -> ESampReport | None:
-    """A report that crossed a border as plain values; None when there is none."""
-    if plain is None:
-        return None
-    known = {one.name for one in fields(ESampReport)}
-    return ESampReport(**{name: value for name, value in plain.items() if name in known})

@@ -9,7 +9,6 @@ same either way: the samples of a request with `n` are requests of their own to 
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,8 +21,8 @@ from ttscale.engines._hosts import Facts as HostFacts
 from ttscale.engines._wire import Json
 from ttscale.errors import EngineError
 from ttscale.esamp.settings import KEY_PREFIX
-from ttscale.sampling import Sampler
-from ttscale.serving.backend import Backend, Failed, report_of
+from ttscale.sampling import Sampler, in_own_group
+from ttscale.serving.backend import Backend, Failed
 from ttscale.serving.body import SEEDS, Job
 from ttscale.types import Candidate, ESampReport, Failure, Prompt, Samples, Usage
 
@@ -51,6 +50,8 @@ class ChatEngine:
     Attributes:
         trouble: The last failure of the server; None while there was none.
     """
+
+    continues_prefix = True
 
     def __init__(self, backend: Backend, job: Job, request: Request) -> None:
         self.trouble: Failed | None = None
@@ -85,7 +86,7 @@ class ChatEngine:
             Failed: No sample came back.
         """
         sampler.check_count(n)
-        sampler, group = _own_group(sampler)
+        sampler, group = in_own_group(sampler)
         draw, self._draws = self._draws, self._draws + 1
         jobs = [self._sample(prompt, (draw, i), sampler, on_candidate) for i in range(n)]
         results = await gather(jobs)
@@ -167,26 +168,15 @@ class ChatEngine:
         ours = (KEY_PREFIX, "fire_temperature")
         return {key: value for key, value in given.items() if not key.startswith(ours)}
 
-    async def _esamp(self, group: str) -> ESampReport | None:
+    async def _esamp(self, group: str | None) -> ESampReport | None:
         """What ESamp did for the draw's group; None without one of its own."""
-        if not group:
+        if group is None:
             return None
         try:
             found = (await self._backend.report(group))["groups"]
         except EngineError:
             return None  # the samples are there; only the count of what was done is lost
-        return report_of(found.get(group))
-
-
-def _own_group(sampler: Sampler) -> tuple[Sampler, str]:
-    """The sampler with a group that the samples of one draw share, and the group's name."""
-    esamp = sampler.esamp
-    if esamp is None or esamp.scope == "shared":
-        return sampler, ""
-    if esamp.group is not None:
-        return sampler, ""  # others are in it, too
-    own = replace(esamp, group=f"draw-{uuid.uuid4().hex}")
-    return replace(sampler, esamp=own), own.group or ""
+        return _wire.esamp_report(found.get(group))
 
 
 def _object(value: Json) -> dict[str, Json]:
