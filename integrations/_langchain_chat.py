@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -21,13 +21,13 @@ from ttscale import _sync
 from ttscale.engines import ServerEngine
 from ttscale.errors import InvalidInput
 from ttscale.integrations._langchain_client import make_clients
-from ttscale.integrations._langchain_draw import ChatEngine
+from ttscale.integrations._langchain_draw import ChatEngine, Wanted, beyond_openai
 from ttscale.integrations._langchain_embedded import EMBEDDED
 from ttscale.integrations._langchain_errors import as_langchain
 from ttscale.integrations._langchain_local import ask_engine, wire_form
 from ttscale.integrations._langchain_pick import Asked
 from ttscale.integrations._langchain_run import answer, last_chunk, progress
-from ttscale.integrations._langchain_strategy import SETTINGS, to_strategy
+from ttscale.integrations._langchain_strategy import SETTINGS, to_strategy, with_run_seed
 from ttscale.sampling import Sampler
 from ttscale.strategies import Strategy
 from ttscale.strategies.self_consistency import SelfConsistency
@@ -257,79 +257,60 @@ class ChatESamp(BaseChatOpenAI):
         """Run the strategy, always on the one loop that the client's connections belong to."""
         passed = {k: v for k, v in kwargs.items() if k not in (*SETTINGS, "stream", "n")}
 
-        async def request(
-            asked: Sequence[BaseMessage], n: int, sampler: Sampler, own: bool
-        ) -> ChatResult:
-            given = passed if own else {}
-            settings = self._settings(n, sampler, stop if own else None, given, own=own)
+        async def request(wanted: Wanted) -> ChatResult:
+            given = passed if wanted.own else {}
+            settings = self._settings(wanted, stop if wanted.own else None, given)
             if self.engine is not None:
-                return await self._ask_engine(asked, settings, sampler, given)
-            if sampler.esamp is not None or sampler.fire_temperature is not None:
-                await self._require_esamp(sampler)
+                own = _engines_own(wanted.sampler, settings)
+                return await ask_engine(
+                    self.engine, replace(wanted, n=settings["n"], sampler=own), given
+                )
+            if wanted.sampler.esamp is not None or wanted.sampler.fire_temperature is not None:
+                await self._require_esamp(wanted.sampler)
+            begun = [AIMessage(wanted.prefix)] if wanted.prefix else []
             call = {**given, **settings}
-            return await super(ChatESamp, self)._agenerate(list(asked), **call)
+            return await super(ChatESamp, self)._agenerate([*wanted.messages, *begun], **call)
 
         with as_langchain():
-            strategy = self._strategy(kwargs)
-            chat = ChatEngine(messages, request, str(passed.get("model", self.model_name)))
+            seed = passed.get("seed", self.seed)
+            strategy = with_run_seed(self._strategy(kwargs), seed)
+            goes_on = self.engine is None or bool(getattr(self.engine, "continues_prefix", False))
+            name = str(passed.get("model", self.model_name))
+            chat = ChatEngine(messages, request, name, continues_prefix=goes_on)
             asked = Asked.of(passed)
             shown = bool(passed.get("logprobs", self.logprobs))
             keep = self.return_candidates
-            return await answer(strategy, chat, asked, keep_all=keep, logprobs=shown)
+            return await answer(strategy, chat, asked, seed=seed, keep_all=keep, logprobs=shown)
 
     def _settings(
-        self,
-        n: int,
-        sampler: Sampler,
-        stop: list[str] | None,
-        given: Mapping[str, Any],
-        *,
-        own: bool,
+        self, wanted: Wanted, stop: list[str] | None, given: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The sampler's settings by OpenAI's names; the caller's own win for its own question."""
-        defaults = self._default_params if own else {}
+        sampler = wanted.sampler
+        defaults = self._default_params if wanted.own else {}
         settings: dict[str, Any] = {
             "temperature": sampler.temperature,
             "top_p": sampler.top_p,
             "max_tokens": sampler.max_tokens,
         }
-        if sampler.seed is not None:
-            settings["seed"] = sampler.seed
         if sampler.stop:
             settings["stop"] = list(sampler.stop)
         settings = {k: given.get(k, defaults.get(k, v)) for k, v in settings.items()}
+        if sampler.seed is not None:
+            settings["seed"] = sampler.seed
         if stop is not None:
             settings["stop"] = stop
-        settings["n"] = 1 if settings["temperature"] == 0 else n
+        settings["n"] = 1 if settings["temperature"] == 0 else wanted.n
         settings["logprobs"] = True
-        settings["top_logprobs"] = given.get(
-            "top_logprobs", defaults.get("top_logprobs", sampler.top_logprobs)
-        )
+        shown = given.get("top_logprobs", defaults.get("top_logprobs"))
+        settings["top_logprobs"] = max(shown or 0, sampler.likeliest)
         extra = given.get("extra_body", defaults.get("extra_body")) or {}
-        settings["extra_body"] = {**_beyond_openai(sampler), **extra}
+        beyond = beyond_openai(wanted)
+        settings["extra_body"] = {**beyond, **extra}
         if "vllm_xargs" in extra:
-            xargs = {**_beyond_openai(sampler).get("vllm_xargs", {}), **extra["vllm_xargs"]}
+            xargs = {**beyond.get("vllm_xargs", {}), **extra["vllm_xargs"]}
             settings["extra_body"]["vllm_xargs"] = xargs
         return settings
-
-    async def _ask_engine(
-        self,
-        messages: Sequence[BaseMessage],
-        settings: Mapping[str, Any],
-        sampler: Sampler,
-        given: Mapping[str, Any],
-    ) -> ChatResult:
-        stop = settings.get("stop")
-        own = replace(
-            sampler,
-            temperature=settings["temperature"],
-            top_p=settings["top_p"],
-            max_tokens=settings["max_tokens"],
-            seed=settings.get("seed"),
-            stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
-            top_logprobs=settings["top_logprobs"],
-        )
-        return await ask_engine(self.engine, messages, settings["n"], own, given)
 
     async def _require_esamp(self, sampler: Sampler) -> None:
         """Refuse a server that would ignore ESamp; asked once."""
@@ -342,14 +323,14 @@ class ChatESamp(BaseChatOpenAI):
         self._esamp_found = True
 
 
-def _beyond_openai(sampler: Sampler) -> dict[str, Any]:
-    """The settings that OpenAI's SDK has no names for."""
-    made: dict[str, Any] = {}
-    if sampler.top_k:
-        made["top_k"] = sampler.top_k
-    if sampler.min_p:
-        made["min_p"] = sampler.min_p
-    extra: dict[str, Any] = {**(sampler.esamp.to_keys() if sampler.esamp else {})}
-    if sampler.fire_temperature is not None:
-        extra["fire_temperature"] = sampler.fire_temperature
-    return {**made, "vllm_xargs": extra} if extra else made
+def _engines_own(sampler: Sampler, settings: Mapping[str, Any]) -> Sampler:
+    """The sampler with the settings that won."""
+    stop = settings.get("stop")
+    return replace(
+        sampler,
+        temperature=settings["temperature"],
+        top_p=settings["top_p"],
+        max_tokens=settings["max_tokens"],
+        stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
+        top_logprobs=max(settings["top_logprobs"], sampler.top_logprobs),
+    )

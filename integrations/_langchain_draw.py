@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, convert_to_messages
@@ -13,7 +13,8 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from ttscale.engines import CandidateHook, Engine
 from ttscale.errors import EngineError, InvalidInput
 from ttscale.sampling import Sampler
-from ttscale.types import ROLES, Candidate, Message, Prompt, Samples, Usage
+from ttscale.strategies.messages import places_of
+from ttscale.types import ROLES, Candidate, Message, Prompt, Samples, Usage, confidence
 
 _ROLE_OF = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
@@ -32,8 +33,27 @@ class Drawn:
         return message if isinstance(message, AIMessage) else AIMessage(content=message.content)
 
 
-Request = Callable[[Sequence[BaseMessage], int, Sampler, bool], Awaitable[ChatResult]]
-"""Asks the model for n samples; the flag tells the question itself from a verifier's."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a strategy or a verifier asks the LangChain model for.
+
+    Attributes:
+        messages: The conversation.
+        n: Number of samples.
+        sampler: How they are drawn.
+        own: Whether it is the caller's question, rather than one that a verifier or the strategy
+            has made of it.
+        prefix: How the answer begins.
+    """
+
+    messages: Sequence[BaseMessage]
+    n: int
+    sampler: Sampler
+    own: bool
+    prefix: str = ""
+
+
+Request = Callable[[Wanted], Awaitable[ChatResult]]
 
 
 class ChatEngine:
@@ -43,17 +63,26 @@ class ChatEngine:
         messages: The question, with everything that a `Prompt` cannot hold.
         request: What asks the model.
         model: Name of the model.
+        continues_prefix: Whether the model goes on from the beginning of an answer.
 
     Attributes:
         prompt: The question as strategies and verifiers see it.
-        drawn: Every sample of the question so far.
+        drawn: Every sample so far.
         llm_output: What the first answer told of itself.
     """
 
-    def __init__(self, messages: Sequence[BaseMessage], request: Request, model: str) -> None:
+    def __init__(
+        self,
+        messages: Sequence[BaseMessage],
+        request: Request,
+        model: str,
+        *,
+        continues_prefix: bool = False,
+    ) -> None:
         self.prompt = to_prompt(messages)
         self.drawn: list[Drawn] = []
         self.llm_output: dict[str, Any] = {}
+        self.continues_prefix = continues_prefix
         self._messages = messages
         self._request = request
         self._model = model
@@ -72,22 +101,34 @@ class ChatEngine:
         on_candidate: CandidateHook | None = None,
     ) -> Samples:
         """Draw by way of the LangChain model; see `Engine.adraw`."""
-        own = prompt is self.prompt
+        own = prompt.messages is self.prompt.messages  # also when the answer's beginning is given
         messages = self._messages if own else from_prompt(prompt)
         try:
-            result = await self._request(messages, n, sampler, own)
+            result = await self._request(Wanted(messages, n, sampler, own, prompt.prefix))
         except Exception as error:
             if own:
                 raise  # LangChain's own error is for LangChain's caller
-            raise EngineError(f"the verifier's draw failed: {error}") from error
+            raise EngineError(f"a verifier's or follow-up draw failed: {error}") from error
+        told = dict(result.llm_output or {})
+        samples = told.pop("samples", None)
         drawn = [to_drawn(i, g, sampler) for i, g in enumerate(result.generations)]
+        self.drawn += drawn
         if own:
-            self.drawn += drawn
-            self.llm_output = self.llm_output or result.llm_output or {}
+            self.llm_output = self.llm_output or told
         candidates = tuple(one.candidate for one in drawn)
         for candidate in candidates if on_candidate else ():
             on_candidate(candidate)  # type: ignore[misc]
+        if isinstance(samples, Samples):
+            return samples
         return Samples(len(drawn), candidates, usage=usage_of(result, candidates))
+
+    def drawn_as(self, candidates: Sequence[Candidate]) -> list[Drawn]:
+        """A strategy's candidates with their messages; one that it composed has its text alone."""
+        places = places_of(candidates, [one.candidate for one in self.drawn])
+        return [
+            Drawn(c, _generation(c, plain_message(c)) if p is None else self.drawn[p].generation)
+            for c, p in zip(candidates, places, strict=True)
+        ]
 
 
 def plain_message(candidate: Candidate) -> AIMessage:
@@ -97,20 +138,20 @@ def plain_message(candidate: Candidate) -> AIMessage:
 
 async def from_engine(
     engine: Engine,
-    messages: Sequence[BaseMessage],
-    n: int,
-    sampler: Sampler,
+    wanted: Wanted,
     message_of: Callable[[Candidate], AIMessage] = plain_message,
 ) -> ChatResult:
     """Samples of an engine as LangChain's generations, made of the messages they stand for."""
-    samples = await engine.adraw(to_prompt(messages), n, sampler)
+    prompt = replace(to_prompt(wanted.messages), prefix=wanted.prefix)
+    samples = await engine.adraw(prompt, wanted.n, wanted.sampler)
     if not samples.candidates:
         reason = samples.failures[0].reason if samples.failures else "no reason given"
-        raise EngineError(f"none of the {n} samples came back: {reason}")
+        raise EngineError(f"none of the {wanted.n} samples came back: {reason}")
     usage = samples.usage
     return ChatResult(
         generations=[_generation(c, message_of(c)) for c in samples.candidates],
         llm_output={
+            "samples": samples,
             "model_name": engine.model,
             "token_usage": {
                 "prompt_tokens": usage.prompt_tokens,
@@ -161,6 +202,7 @@ def to_drawn(index: int, generation: ChatGeneration, sampler: Sampler) -> Drawn:
     count = len(tokens) or _written(message)
     logprobs = [float(t["logprob"]) for t in tokens if t.get("logprob") is not None]
     known = tokens and len(logprobs) == len(tokens)
+    sure = _confidences(tokens, sampler.token_logprobs) if known else ()
     candidate = Candidate(
         index=index,
         text=text_of(message),
@@ -168,6 +210,8 @@ def to_drawn(index: int, generation: ChatGeneration, sampler: Sampler) -> Drawn:
         finish_reason=str(info.get("finish_reason") or "stop"),
         logprob=sum(logprobs) if known else None,
         top_logprobs=_top(tokens) if sampler.top_logprobs else {},
+        token_logprobs=tuple(logprobs) if sure else (),
+        confidences=sure,
     )
     return Drawn(candidate, generation)
 
@@ -189,9 +233,36 @@ def _tokens(logprobs: object) -> list[Mapping[str, Any]]:
     return [token for token in content or [] if isinstance(token, Mapping)]
 
 
+def beyond_openai(wanted: Wanted) -> dict[str, Any]:
+    """The fields of a request to vLLM that OpenAI's SDK has no names for."""
+    sampler = wanted.sampler
+    fields = {
+        "top_k": sampler.top_k,
+        "min_p": sampler.min_p,
+        "min_tokens": sampler.min_tokens,
+        "include_stop_str_in_output": sampler.include_stop,
+    }
+    made: dict[str, Any] = {name: value for name, value in fields.items() if value}
+    if wanted.prefix:
+        made |= {"add_generation_prompt": False, "continue_final_message": True}
+    extra: dict[str, Any] = {**(sampler.esamp.to_keys() if sampler.esamp else {})}
+    if sampler.fire_temperature is not None:
+        extra["fire_temperature"] = sampler.fire_temperature
+    return {**made, "vllm_xargs": extra} if extra else made
+
+
 def _top(tokens: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     first = tokens[0].get("top_logprobs") or [] if tokens else []
     return {t["token"]: t["logprob"] for t in first if t.get("logprob") is not None}
+
+
+def _confidences(tokens: Sequence[Mapping[str, Any]], count: int) -> tuple[float, ...]:
+    """How sure the model was in each place; empty unless that is asked for, and told of all."""
+    told = [
+        [t["logprob"] for t in token.get("top_logprobs") or [] if t.get("logprob") is not None]
+        for token in tokens
+    ]
+    return tuple(confidence(row, count) for row in told) if count and all(told) else ()
 
 
 def usage_of(result: ChatResult, candidates: Sequence[Candidate]) -> Usage:

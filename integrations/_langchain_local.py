@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from ttscale.engines import Engine
 from ttscale.errors import InvalidInput
-from ttscale.integrations._langchain_draw import from_engine
+from ttscale.integrations._langchain_draw import Wanted, from_engine
 from ttscale.sampling import Sampler
 from ttscale.strategies.messages import forced, named_tool
 from ttscale.types import Candidate
@@ -30,13 +30,7 @@ ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 INTRODUCTION = "Answer with a call of one of these tools, as JSON with its name and arguments:"
 
 
-async def ask_engine(
-    engine: Engine,
-    messages: Sequence[BaseMessage],
-    n: int,
-    sampler: Sampler,
-    given: Mapping[str, Any],
-) -> ChatResult:
+async def ask_engine(engine: Engine, wanted: Wanted, given: Mapping[str, Any]) -> ChatResult:
     """Samples of an engine, in the form that the request's fields in `given` ask for.
 
     Raises:
@@ -46,20 +40,21 @@ async def ask_engine(
     functions = [tool.get("function") or {} for tool in given.get("tools") or ()]
     if not functions or choice == "none":
         schema = form_schema(wire_form(given.get("response_format")))
-        return await from_engine(engine, messages, n, _held(sampler, schema))
+        return await from_engine(engine, replace(wanted, sampler=_held(wanted.sampler, schema)))
     if not forced(choice):
         raise InvalidInput(
             "tools with engine= need tool_choice='any' or a tool's name, got "
             f"{choice!r}: an engine cannot tell free calls from text. Start a server "
-            "(`ttscale serve`) and give its base_url in place of engine"
+            "(`ttscale serve --enable-auto-tool-choice --tool-call-parser NAME`) and give its "
+            "base_url in place of engine"
         )
     named = named_tool(choice)
     callable_ones = [f for f in functions if named in (None, f.get("name"))]
     if not callable_ones:
         raise InvalidInput(f"tool_choice must name one of the tools, got {named!r}")
-    shown = _with_tools(messages, callable_ones)
-    held = _held(sampler, call_schema(callable_ones))
-    return await from_engine(engine, shown, n, held, as_call)
+    shown = _with_tools(wanted.messages, callable_ones)
+    held = _held(wanted.sampler, call_schema(callable_ones))
+    return await from_engine(engine, replace(wanted, messages=shown, sampler=held), as_call)
 
 
 def wire_form(form: Any) -> Any:

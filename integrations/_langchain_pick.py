@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -64,13 +64,17 @@ class Choice:
 
 
 def choose(
-    strategy: Strategy[Any], outcome: Outcome, drawn: Sequence[Drawn], asked: Asked
+    strategy: Strategy[Any],
+    outcome: Outcome,
+    drawn: Sequence[Drawn],
+    asked: Asked,
+    seed: int = 0,
 ) -> Choice:
     """The sample to give; when none can win, the likeliest, with the reason why none could."""
     candidates = _candidates(drawn)
     if asked.form.structured:
         votes = [_vote_of(one.message, asked.form) for one in drawn]
-        picked = choose_structured(strategy, outcome, votes, candidates)
+        picked = choose_structured(strategy, outcome, votes, candidates, seed)
         why = "no sample has valid calls or JSON"
     else:
         place = place_of(outcome, candidates)
@@ -131,6 +135,8 @@ def report(outcome: Outcome, drawn: Sequence[Drawn], choice: Choice) -> dict[str
             for place, one in enumerate(drawn)
         ],
         "failures": [failure.reason for failure in outcome.failures],
+        "esamp": None if outcome.esamp is None else asdict(outcome.esamp),
+        "stopped": outcome.stopped,
     }
 
 

@@ -18,24 +18,39 @@ from ttscale.types import Usage
 
 
 async def answer(
-    strategy: Strategy[Any], engine: ChatEngine, asked: Asked, *, keep_all: bool, logprobs: bool
+    strategy: Strategy[Any],
+    engine: ChatEngine,
+    asked: Asked,
+    *,
+    seed: int | None = None,
+    keep_all: bool = False,
+    logprobs: bool = False,
 ) -> ChatResult:
     """The winner of a run as LangChain's result, then the others if they are wanted.
+
+    Args:
+        strategy: What chooses.
+        engine: The question, and what asks the model.
+        asked: The form of answer that is asked for.
+        seed: Seed of the samples and of ties.
+        keep_all: Whether the other samples follow.
+        logprobs: Whether the caller asked for log-probabilities.
 
     Raises:
         EngineError: No sample came back.
     """
-    outcome = await arun(strategy, engine, engine.prompt)
-    if not engine.drawn:
-        raise EngineError(outcome.reason or "no sample came back")
-    choice = choose(strategy, outcome, engine.drawn, asked)
-    told = report(outcome, engine.drawn, choice)
+    outcome = await arun(strategy, engine, engine.prompt, seed=seed)
+    drawn = engine.drawn_as(outcome.candidates)
+    if not drawn:
+        raise EngineError(outcome.reason or outcome.stopped or "no sample came back")
+    choice = choose(strategy, outcome, drawn, asked, seed or 0)
+    told = report(outcome, drawn, choice)
     places = [choice.place]
     if keep_all:
-        places += [place for place in range(len(engine.drawn)) if place != choice.place]
+        places += [place for place in range(len(drawn)) if place != choice.place]
     generations = []
     for rank, place in enumerate(places):
-        one = engine.drawn[place]
+        one = drawn[place]
         usage = _usage(one, outcome.usage) if rank == 0 else None
         own = {**told, "index": place, "score": told["candidates"][place]["score"]}
         generations.append(

@@ -10,7 +10,7 @@ from ttscale import _check
 from ttscale.errors import InvalidInput
 from ttscale.esamp.settings import ESamp
 from ttscale.sampling import Sampler
-from ttscale.strategies import NAMES, BestOfN, SelfConsistency, Strategy, VerifierRerank
+from ttscale.strategies import NAMES, Strategy
 from ttscale.verifiers import CallableVerifier, Verifier
 
 DEFAULT_COUNT = 8
@@ -35,7 +35,7 @@ def to_strategy(
     if isinstance(strategy, str):
         name = _check.choice("strategy", strategy, NAMES)
         sampler = Sampler(esamp=to_esamp(True if esamp is None else esamp))
-        return _named(name, DEFAULT_COUNT if n is None else n, sampler, to_verifier(verifier))
+        return make(name, DEFAULT_COUNT if n is None else n, sampler, to_verifier(verifier))
     if not all(hasattr(strategy, member) for member in ("start", "ask", "tell", "outcome")):
         raise InvalidInput(
             f"strategy must be a strategy or one of {', '.join(sorted(NAMES))}; got {strategy!r}"
@@ -51,21 +51,6 @@ def to_strategy(
     return _changed(strategy, changes)
 
 
-def _named(name: str, n: int, sampler: Sampler, verifier: Verifier | None) -> Strategy[Any]:
-    if name == BestOfN.name:
-        return BestOfN(n, sampler, verifier)
-    if name == VerifierRerank.name:
-        if verifier is None:
-            raise InvalidInput(f"strategy {name!r} needs a verifier; give verifier=...")
-        return VerifierRerank(verifier, n, sampler)
-    if verifier is not None:
-        raise InvalidInput(
-            f"strategy {name!r} uses no verifier; choose {BestOfN.name!r} or "
-            f"{VerifierRerank.name!r}, or drop the verifier"
-        )
-    return SelfConsistency(n, sampler)
-
-
 def _changed(strategy: Any, changes: Mapping[str, object]) -> Strategy[Any]:
     """The strategy with other settings, as far as it has them."""
     if not changes:
@@ -78,6 +63,14 @@ def _changed(strategy: Any, changes: Mapping[str, object]) -> Strategy[Any]:
         )
     changed: Strategy[Any] = replace(strategy, **changes)
     return changed
+
+
+def with_run_seed(strategy: Strategy[Any], seed: int | None) -> Strategy[Any]:
+    """The strategy without a seed in its sampler, when the run has one, which then decides."""
+    sampler = getattr(strategy, "sampler", None) if is_dataclass(strategy) else None
+    if seed is None or not isinstance(sampler, Sampler) or sampler.seed is None:
+        return strategy
+    return _changed(strategy, {"sampler": sampler.with_seed(None)})
 
 
 def to_esamp(esamp: object) -> ESamp | None:

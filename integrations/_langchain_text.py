@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -17,13 +16,12 @@ from ttscale import _sync
 from ttscale._concurrent import gather
 from ttscale.engines import Engine
 from ttscale.errors import EngineError
-from ttscale.integrations._langchain_draw import ChatEngine
+from ttscale.integrations._langchain_draw import ChatEngine, Wanted
 from ttscale.integrations._langchain_embedded import EMBEDDED
 from ttscale.integrations._langchain_errors import as_langchain
 from ttscale.integrations._langchain_pick import Asked
 from ttscale.integrations._langchain_run import answer
 from ttscale.integrations._langchain_strategy import to_strategy
-from ttscale.sampling import Sampler
 from ttscale.strategies import Strategy, arun
 from ttscale.strategies.select import best_member
 from ttscale.strategies.self_consistency import SelfConsistency
@@ -144,15 +142,15 @@ def ttscale_vote(
     name = str(getattr(model, "model_name", None) or getattr(model, "model", None) or "model")
 
     async def vote(messages: LanguageModelInput, config: RunnableConfig) -> BaseMessage:
-        async def request(asked: Sequence[BaseMessage], n: int, _: Sampler, __: bool) -> ChatResult:
-            jobs = [model.ainvoke(list(asked), config) for _ in range(n)]
+        async def request(wanted: Wanted) -> ChatResult:
+            jobs = [model.ainvoke(list(wanted.messages), config) for _ in range(wanted.n)]
             messages = await gather(jobs, concurrency)
             return ChatResult(generations=[_generation(message) for message in messages])
 
         with as_langchain():
             engine = ChatEngine(_messages(messages), request, name)
             asked = Asked.of(bound)
-            result = await answer(chosen, engine, asked, keep_all=False, logprobs=False)
+            result = await answer(chosen, engine, asked)
         return result.generations[0].message
 
     def vote_in_background(messages: LanguageModelInput, config: RunnableConfig) -> BaseMessage:

@@ -124,6 +124,7 @@ def choose_structured(
     outcome: Outcome,
     structures: Sequence[Answer | None],
     candidates: Sequence[Candidate],
+    seed: int = 0,
 ) -> Selection:
     """The winner among samples with a form, weighed as the strategy weighs texts.
 
@@ -136,6 +137,7 @@ def choose_structured(
         outcome: What it decided by the texts, with its scores.
         structures: What each of `candidates` votes for, from `structure`.
         candidates: The samples that came back.
+        seed: Seed of ties.
 
     Returns:
         A selection whose place is None when no sample is valid.
@@ -143,11 +145,11 @@ def choose_structured(
     known = scores_of(outcome, candidates)
     scores = [s if a is not None else None for s, a in zip(known, structures, strict=True)]
     if isinstance(strategy, BestOfN) and any(score is not None for score in scores):
-        return argmax(candidates, structures, scores)
+        return argmax(candidates, structures, scores, seed)
     if isinstance(strategy, VerifierRerank) and any(score is not None for score in scores):
         low, high = strategy.verifier.low, strategy.verifier.high
-        return weighted_vote(candidates, structures, scores, low=low, high=high)
-    picked = majority(candidates, structures)
+        return weighted_vote(candidates, structures, scores, low=low, high=high, seed=seed)
+    picked = majority(candidates, structures, seed)
     place = place_of(outcome, candidates)
     own = structures[place] if place is not None else None
     if picked.answer == IN_TEXT and own is not None and own.value == IN_TEXT:
@@ -157,18 +159,31 @@ def choose_structured(
 
 def place_of(outcome: Outcome, candidates: Sequence[Candidate]) -> int | None:
     """The place of the outcome's own choice among `candidates`."""
-    return None if outcome.candidate is None else _places([outcome.candidate], candidates)[0]
+    return None if outcome.candidate is None else places_of([outcome.candidate], candidates)[0]
 
 
 def scores_of(outcome: Outcome, candidates: Sequence[Candidate]) -> list[float | None]:
     """The score of each of `candidates`, in their order; None for those without one."""
-    places = _places(outcome.candidates, candidates)
+    places = places_of(outcome.candidates, candidates)
     scores: list[float | None] = [None] * len(candidates)
     for score in outcome.scores:
         place = places[score.index] if 0 <= score.index < len(places) else None
         if place is not None:
             scores[place] = score.value
     return scores
+
+
+def places_of(own: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[int | None]:
+    """Where each of the strategy's candidates stands; a strategy may have numbered them anew."""
+    free = dict(enumerate(candidates))
+    places: list[int | None] = []
+    for one in own:
+        same = [p for p, other in free.items() if other is one]
+        alike = same or [p for p, c in free.items() if replace(c, index=0) == replace(one, index=0)]
+        places.append(alike[0] if alike else None)
+        if alike:
+            del free[alike[0]]
+    return places
 
 
 def forced(tool_choice: object) -> bool:
@@ -293,16 +308,3 @@ def _plain(content: object) -> object:
 
 def _has_required(schema: Mapping[str, Any], value: object) -> bool:
     return not isinstance(value, Mapping) or set(schema.get("required", ())) <= set(value)
-
-
-def _places(own: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[int | None]:
-    """Where each of the strategy's candidates stands; a strategy may have numbered them anew."""
-    free = dict(enumerate(candidates))
-    places: list[int | None] = []
-    for one in own:
-        same = [p for p, other in free.items() if other is one]
-        alike = same or [p for p, c in free.items() if replace(c, index=0) == replace(one, index=0)]
-        places.append(alike[0] if alike else None)
-        if alike:
-            del free[alike[0]]
-    return places
