@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib.metadata import entry_points
 
 import pytest
@@ -13,6 +14,7 @@ from ttscale import cli, models
 from ttscale.cli import serve
 from ttscale.cli.parser import build_parser
 from ttscale.errors import InvalidInput
+from ttscale.esamp.settings import KEY_PREFIX, ESamp
 from ttscale.worker import callers
 from ttscale.worker.serve import PLUGINS, allow_plugins, main, parse
 
@@ -53,8 +55,10 @@ def test_every_setting_of_esamp_has_a_flag() -> None:
     """All of them travel as one set of defaults."""
     _, environment = launched(
         *("--esamp-beta", "1", "--esamp-scope", "shared", "--esamp-distiller", "swiglu"),
-        *("--esamp-fusion", "noise", "--esamp-seed", "3", "--esamp-share-groups"),
+        *("--esamp-fusion", "noise", "--esamp-seed", "3", "--no-esamp-gate"),
+        "--esamp-share-groups",
     )
+    flags = vars(build_parser().parse_args(["serve"]))
 
     assert json.loads(environment[callers.DEFAULTS]) == {
         "esamp_beta": 1.0,
@@ -62,7 +66,9 @@ def test_every_setting_of_esamp_has_a_flag() -> None:
         "esamp_distiller": "swiglu",
         "esamp_fusion": "noise",
         "esamp_seed": 3,
+        "esamp_gate": False,
     }
+    assert {KEY_PREFIX + field.name for field in fields(ESamp)} <= flags.keys()
     assert environment[callers.SHARE_GROUPS] == "1"
 
 
@@ -137,6 +143,17 @@ def test_defaults_are_safe_on_a_cpu_and_give_way(monkeypatch: pytest.MonkeyPatch
     assert (given.model, given.served_model_name) == ("some/model", None)
     assert given.enable_chunked_prefill is True
     assert given.enforce_eager is False
+
+
+def test_a_server_is_not_started_without_our_entry_points(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An old installation would give a server without ESamp and without our routes."""
+    monkeypatch.setenv(PLUGINS, "ttscale")
+    monkeypatch.setattr("ttscale.worker.serve.entry_points", lambda group: [])
+
+    assert main([]) == 2
+    assert "no entry point in vllm.general_plugins" in capsys.readouterr().err
 
 
 @pytest.mark.engine

@@ -278,7 +278,7 @@ async def test_an_error_of_the_server_comes_through(
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"ttscale": {"strategy": "guess"}}, "ttscale.strategy must be one of best-of-n"),
+        ({"ttscale": {"strategy": "guess"}}, "ttscale.strategy must be one of"),
         ({"ttscale": {"beta": 9}}, r"esamp_beta must be a number in [0, 4], got 9"),
         ({"ttscale": {"group": "a b"}}, "esamp_group must be 1 to 128 letters"),
         (
@@ -372,6 +372,32 @@ async def test_a_judge_is_asked_without_tools_and_its_tokens_are_counted() -> No
 
     assert ["user" in body for body in server.bodies] == [True, True, False, False]
     assert answer["usage"]["completion_tokens"] == 8
+
+
+async def test_a_budget_ends_the_run_with_the_best_so_far() -> None:
+    """It says so, and draws no more than allowed."""
+    server = Server(says("7"))
+    answer = await ask(server, ttscale={"n": 8, "budget": {"max_samples": 3}})
+
+    assert len(server.bodies) <= 3
+    assert answer["choices"][0]["message"]["content"] == "7"
+    assert answer["ttscale"]["stopped"]
+    assert answer["ttscale"]["spent"]["samples"] == len(server.bodies)
+
+
+async def test_a_budget_too_small_for_one_sample_is_a_timeout() -> None:
+    """There is nothing to answer with, and the reason is the budget's."""
+
+    class Stuck(Server):
+        async def complete(self, body: Mapping[str, Any], request: Request) -> bytes:
+            await asyncio.Event().wait()
+            return b""
+
+    body = {"messages": QUESTION, "ttscale": {"n": 2, "budget": {"deadline_seconds": 0.05}}}
+    response = await post(Stuck(says("7")), body)
+
+    assert response.status_code == 504
+    assert response.json()["error"]["type"] == "GatewayTimeoutError"
 
 
 async def test_candidates_are_shown_on_demand() -> None:

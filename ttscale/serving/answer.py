@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,9 +94,19 @@ def block_of(job: Job, outcome: Outcome, drawn: Sequence[Drawn], choice: Choice)
         "margin": choice.margin,
         "reason": choice.reason,
         "candidates": _candidates(job, outcome, drawn),
+        "stopped": outcome.stopped,
+        "notes": {name: value for name, value in outcome.notes.items() if math.isfinite(value)},
+        "spent": _spent(outcome),
         "failures": [failure.reason for failure in outcome.failures],
         "esamp": esamp_of(outcome.esamp),
     }
+
+
+def _spent(outcome: Outcome) -> Json:
+    """What the run has cost, beside the tokens in `usage`."""
+    spent = outcome.spent
+    names = ("samples", "failed", "cancelled", "judge", "seconds")
+    return {name: getattr(spent, name) for name in names}
 
 
 def esamp_of(report: ESampReport | None) -> Json | None:

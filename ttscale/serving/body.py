@@ -17,7 +17,7 @@ from ttscale.esamp.settings import KEY_PREFIX, ESamp
 from ttscale.sampling import FIRE_RANGE, Sampler
 from ttscale.serving.backend import Facts
 from ttscale.serving.strategy import VERIFIERS, make
-from ttscale.strategies import NAMES, SelfConsistency, Strategy
+from ttscale.strategies import NAMES, Budget, SelfConsistency, Strategy
 from ttscale.strategies.messages import Form
 from ttscale.types import ROLES, Message, Prompt
 
@@ -28,6 +28,16 @@ SAMPLED = ("temperature", "top_p", "top_k", "min_p")
 # each of these is a promise that one message chosen among many cannot keep
 NOT_TAKEN = ("use_beam_search", "echo", "prompt_logprobs", "kv_transfer_params")
 FIRE_KEY = "fire_temperature"
+
+
+class Limits(BaseModel):
+    """The member `budget` of `ttscale`; see `ttscale.strategies.Budget`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    max_samples: int | None = None
+    max_tokens: int | None = None
+    deadline_seconds: float | None = None
 
 
 class Options(BaseModel):
@@ -47,11 +57,15 @@ class Options(BaseModel):
     fusion: str | None = None
     scope: str | None = None
     group: str | None = None
+    gate: bool | None = None
     fire_temperature: float | None = None
     verifier: Annotated[
         str | None, Field(description=f"Scores the samples: {', '.join(VERIFIERS)}.")
     ] = None
     kind: Annotated[str | None, Field(description="Kind of answer to look for.")] = None
+    budget: Annotated[
+        Limits | None, Field(description="Limits of the run; the best so far is then answered.")
+    ] = None
     return_candidates: Annotated[
         bool, Field(description="Whether the block `ttscale` holds the samples' texts.")
     ] = False
@@ -82,6 +96,7 @@ class Job:
         model: Name of the model.
         seed: Seed of the run; None draws a fresh one.
         options: The object `ttscale`.
+        budget: Limits of the run.
         streams: Whether the answer is streamed.
         tells_usage: Whether a streamed answer ends with its usage.
     """
@@ -93,6 +108,7 @@ class Job:
     model: str
     seed: int | None
     options: Options
+    budget: Budget | None = None
     streams: bool = False
     tells_usage: bool = False
 
@@ -117,6 +133,7 @@ def read(body: ChatBody, facts: Facts) -> Job:
         model=body.model or facts.models[0],
         seed=None if seed is None else seed % SEEDS,
         options=options,
+        budget=None if options.budget is None else Budget(**options.budget.model_dump()),
         streams=bool(body.stream),
         tells_usage=bool((body.stream_options or {}).get("include_usage")),
     )
@@ -182,7 +199,7 @@ def _esamp(options: Options, extra: Mapping[str, Any], facts: Facts) -> ESamp | 
     """ESamp's settings: of `ttscale`, else of `vllm_xargs`, else the server's, else the default."""
     asked = {
         f"{KEY_PREFIX}{name}": value
-        for name in ("beta", "distiller", "fusion", "scope", "group")
+        for name in ("beta", "distiller", "fusion", "scope", "group", "gate")
         if (value := getattr(options, name)) is not None
     }
     own = {**{k: v for k, v in extra.items() if k.startswith(KEY_PREFIX)}, **asked}

@@ -21,13 +21,15 @@ from ttscale.serving.body import ChatBody, Job, read
 from ttscale.serving.choice import choose
 from ttscale.serving.engine import ChatEngine
 from ttscale.serving.strategy import VERIFIERS
-from ttscale.strategies import NAMES, arun
+from ttscale.strategies import NAMES, Outcome, arun
 from ttscale.types import Candidate, Usage
 
 log = logging.getLogger(__name__)
 
 BEFORE_STREAM = 0.5
 """Seconds in which a streamed request may still be refused with a status of its own."""
+
+TIMED_OUT = 504
 
 T = TypeVar("T")
 router = APIRouter(prefix="/ttscale/v1", tags=["ttscale"])
@@ -46,6 +48,11 @@ def backend_of(request: Request) -> Backend:
 
 
 Server = Annotated[Backend, Depends(backend_of)]
+FAILURES = {
+    501: "NotImplementedError",
+    503: "ServiceUnavailableError",
+    TIMED_OUT: "GatewayTimeoutError",
+}
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "A field is refused; the message says what is allowed."},
     401: {"description": "The API key is missing or wrong."},
@@ -124,11 +131,12 @@ class _Run:
             self._engine,
             self.job.prompt,
             seed=self.job.seed,
+            budget=self.job.budget,
             on_candidate=self._count,
         )
         drawn = self._engine.drawn
         if not drawn:
-            raise self._engine.trouble or Failed(outcome.reason or "no sample came back")
+            raise self._engine.trouble or _nothing(outcome)
         choice = await asyncio.to_thread(choose, self.job, outcome, drawn)
         log.info(
             "strategy=%s samples=%d/%d tokens=%d seconds=%.3f tie=%s",
@@ -176,6 +184,12 @@ class _Run:
                 yield answer.progress(self._finished, self.job.options.n)
 
 
+def _nothing(outcome: Outcome) -> Failed:
+    """Why there is nothing to answer with."""
+    status = TIMED_OUT if outcome.stopped else 500
+    return Failed(outcome.stopped or outcome.reason or "no sample came back", status)
+
+
 async def _unless_gone(work: Coroutine[Any, Any, T], request: Request) -> T | Response:
     """Do the work; when the client goes away, end it, and with it the samples."""
     task, gone = asyncio.create_task(work), asyncio.create_task(_gone(request))
@@ -210,7 +224,7 @@ def error_body(error: TTScaleError) -> tuple[int, answer.Json]:
         kind = {401: "AuthenticationError", 404: "NotFoundError"}.get(status, kind)
     if isinstance(error, Failed):
         status = error.status
-        kind = {503: "ServiceUnavailableError", 501: "NotImplementedError"}.get(status, kind)
+        kind = FAILURES.get(status, kind)
     told = {"message": str(error), "type": kind, "param": parameter, "code": status}
     return status, {"error": told}
 

@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from ttscale import models
-from ttscale.errors import InvalidInput, TTScaleError
+from ttscale.errors import InvalidInput, MissingDependency, TTScaleError
 from ttscale.worker.callers import server_defaults
 from ttscale.worker.engine import platform_settings
 from ttscale.worker.plugin import DISABLE, disabled
@@ -22,8 +22,23 @@ from ttscale.worker.plugin import DISABLE, disabled
 PLUGIN = "ttscale"
 PLUGINS = "VLLM_PLUGINS"
 ENDPOINT_GROUP = "vllm.endpoint_plugins"
+NEEDED_GROUPS = ("vllm.general_plugins", ENDPOINT_GROUP, "vllm.logits_processors")
 OPT_IN = {"lora_hf_hub_resolver"}  # asks to be named; being installed is not enough
 MODEL_OPTIONS = ("dtype", "enforce_eager", "enable_chunked_prefill")
+
+
+def check_installed() -> None:
+    """Make sure that vLLM will find the plugin; it starts without a word when it does not.
+
+    Raises:
+        MissingDependency: The installed package does not announce it.
+    """
+    for group in NEEDED_GROUPS:
+        if PLUGIN not in {point.name for point in entry_points(group=group)}:
+            raise MissingDependency(
+                f"the installed ttscale has no entry point in {group}, so vLLM would not load it; "
+                "install it again (pip install -e . in a checkout)"
+            )
 
 
 def allow_plugins() -> None:
@@ -72,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     allow_plugins()
     try:
+        check_installed()
         server_defaults()
         if disabled():
             raise InvalidInput(f"{DISABLE} switches ESamp off; unset it, or run `vllm serve`")

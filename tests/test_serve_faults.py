@@ -1,0 +1,139 @@
+"""Load, nonsense and a dead engine, on a server of its own with a tiny random Llama.
+
+Small versions of benchmarks/serve_load.py and benchmarks/serve_faults.py. The server has two keys
+and a default of ESamp, which the embedded model's server has not. The last test kills its engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ttscale._tiny import make_tiny_llama
+from ttscale.serving.running import RunningServer
+from ttscale.types import Samples
+
+pytestmark = pytest.mark.engine
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+LOAD = runpy.run_path(str(BENCHMARKS / "serve_load.py"))
+FAULTS = runpy.run_path(str(BENCHMARKS / "serve_faults.py"))
+KEYS = ("first-key", "second-key")
+AUTH = {"authorization": f"Bearer {KEYS[0]}"}
+SHORT = {"prompt": "Once", "max_tokens": 6, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server with keys, and ESamp for every request that says nothing."""
+    folder = tmp_path_factory.mktemp("tiny")
+    model = make_tiny_llama(folder / "model")
+    args = [str(model), *FAULTS["SERVER"], "--esamp-beta", "0.5", "--api-key", *KEYS]
+    environment = FAULTS["ENVIRONMENT"]
+    with RunningServer(args, environment=environment, log=folder / "log") as started:
+        yield started
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[httpx.Client]:
+    """A client with the first key."""
+    with httpx.Client(base_url=server.url, headers=AUTH, timeout=120, trust_env=False) as made:
+        yield made
+
+
+def rows(client: httpx.Client) -> int:
+    """Rows mixed so far."""
+    told = client.get("/ttscale/v1/esamp").raise_for_status().json()
+    return int(told["total"]["rows_mixed"])
+
+
+@pytest.mark.parametrize("route", ["models", "esamp"])
+def test_our_routes_are_closed_without_a_key(server: RunningServer, route: str) -> None:
+    """vLLM guards only its own; a wrong key is as good as none."""
+    url = f"{server.url}/ttscale/v1/{route}"
+    wrong = {"authorization": "Bearer first"}
+
+    assert httpx.get(url, trust_env=False).status_code == 401
+    assert httpx.get(url, headers=wrong, trust_env=False).status_code == 401
+    assert httpx.get(url, headers=AUTH, trust_env=False).status_code == 200
+
+
+def test_the_chat_route_is_closed_without_a_key(server: RunningServer) -> None:
+    """Before anything is drawn, with OpenAI's error."""
+    body = FAULTS["GOOD"]["/ttscale/v1/chat/completions"]
+    answer = httpx.post(f"{server.url}/ttscale/v1/chat/completions", json=body, trust_env=False)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, 401)
+
+
+def test_defaults_apply_to_requests_that_say_nothing(client: httpx.Client) -> None:
+    """Beta 0 switches them off, and is no request to train."""
+    before = rows(client)
+    client.post("/v1/completions", json=SHORT).raise_for_status()
+    between = rows(client)
+    off = {**SHORT, "vllm_xargs": {"esamp_beta": 0}}
+    client.post("/v1/completions", json=off).raise_for_status()
+
+    assert between == before + 5
+    assert rows(client) == between
+    told = client.get("/ttscale/v1/models").json()["ttscale"]["esamp"]
+    assert told["defaults"] == {"esamp_beta": 0.5}
+
+
+def test_two_keys_of_the_server_never_share(client: httpx.Client) -> None:
+    """The group of one name has what its own caller did."""
+    named = {**SHORT, "vllm_xargs": {"esamp_group": "ours"}}
+    told = {}
+    for key, times in zip(KEYS, (2, 1), strict=True):
+        auth = {"authorization": f"Bearer {key}"}
+        for _ in range(times):
+            client.post("/v1/completions", json=named, headers=auth).raise_for_status()
+        answer = client.get("/ttscale/v1/esamp", params={"group": "ours"}, headers=auth)
+        told[key] = answer.json()["groups"]["ours"]["rows_mixed"]
+
+    assert told == {KEYS[0]: 10, KEYS[1]: 5}
+
+
+def test_a_load_fails_no_request_and_leaves_nothing(server: RunningServer) -> None:
+    """Sixty requests of all lengths, half ESamp, some cancelled; greedy texts stay the same."""
+    result = asyncio.run(LOAD["load"](server.url, 60, 16, AUTH))
+
+    assert set(result.outcomes) == {"done", "cancelled"}
+    assert sum(result.outcomes.values()) == 60
+    assert result.changed == 0
+    assert result.compared > 20
+    assert result.work["rows_mixed"] > 500
+    assert result.work["fallbacks"] == {}
+    assert (result.after.live, result.after.held, result.after.running) == (0, 0, 0)
+
+
+def test_malformed_requests_are_refused_and_the_next_good_one_answered(
+    client: httpx.Client,
+) -> None:
+    """Forty bodies that the server's own OpenAPI schema does not allow."""
+    statuses, wrong = FAULTS["send"](client, 40)
+
+    assert wrong == []
+    assert sum(statuses.values()) == 40
+
+
+def test_killing_the_engine_loses_no_finished_sample_and_hangs_nobody(
+    server: RunningServer,
+) -> None:
+    """Both draws keep what had finished and say why the rest is missing."""
+    killed = FAULTS["kill_in_mid_batch"](server, KEYS[0])
+    samples: Any = killed.samples
+
+    assert isinstance(samples, Samples), samples
+    assert 1 <= len(samples.candidates) < 16
+    assert all(failure.reason for failure in samples.failures)
+    status, text = killed.strategy
+    assert status == 200
+    assert '"failures": ["' in text
+    assert "data: [DONE]" in text
+    assert killed.plain[0] in (0, 500, 503)
