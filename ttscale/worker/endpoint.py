@@ -35,6 +35,7 @@ from ttscale.serving.routes import on_error, router
 from ttscale.worker.callers import server_defaults
 from ttscale.worker.gate import Gate
 from ttscale.worker.metrics import ESampMetrics, register
+from ttscale.worker.parallel import fetch
 from ttscale.worker.plugin import disabled, why_not
 from ttscale.worker.request import group_name
 
@@ -124,16 +125,13 @@ class VLLMServer:
         return payload.encode()
 
     async def report(self, group: str | None = None) -> Mapping[str, Any]:
-        """What the first rank reports; all ranks count alike."""
+        """What the workers report, of all engine cores together."""
         name = None if group is None else group_name(ESamp(group=group))
         try:
-            reports = await self._engine.collective_rpc(
-                "esamp_report", args=([] if name is None else [name],)
-            )
+            told = await fetch(self._engine, [] if name is None else [name])
         except Exception as error:
             raise Failed(f"the engine does not answer: {error}") from error
-        first: dict[str, Any] = dict(reports[0])
-        return {**first, "groups": {} if name is None else {group: first["groups"].get(name)}}
+        return {**told, "groups": {} if name is None else {group: told["groups"].get(name)}}
 
 
 async def _why_not(engine: Any) -> str:

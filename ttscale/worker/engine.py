@@ -19,6 +19,7 @@ from ttscale.engines.protocol import CandidateHook, draw
 from ttscale.errors import EngineError, EngineStopped, InvalidInput, MissingDependency
 from ttscale.sampling import Sampler
 from ttscale.types import Candidate, ESampReport, Failure, Prompt, Samples, Usage, confidence
+from ttscale.worker.parallel import fetch
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,15 @@ class LocalEngine:
         self._check_open()
         return _from_plain(_sync.run(self._rpc([]))["total"])
 
+    def esamp_seconds(self) -> dict[str, float]:
+        """Time that ESamp has taken in the worker since it started, by phase.
+
+        `capture`, `predict`, `mix` and `update`, in seconds of the host's clock: on a GPU the time
+        to launch a phase, not to run it.
+        """
+        self._check_open()
+        return dict(_sync.run(self._rpc([]))["seconds"])
+
     def live_distillers(self) -> int:
         """Number of distillers in use."""
         self._check_open()
@@ -208,12 +218,8 @@ class LocalEngine:
         return _from_plain(found) if found is not None else None
 
     async def _rpc(self, groups: Sequence[str]) -> dict[str, Any]:
-        """The first rank's report; all ranks count alike."""
-        reports = await _sync.on_background_loop(
-            self._llm.collective_rpc("esamp_report", args=(list(groups),))
-        )
-        first: dict[str, Any] = reports[0]
-        return first
+        """What the workers report of themselves and of these groups."""
+        return await _sync.on_background_loop(fetch(self._llm, groups))
 
 
 def _stop(llm: Any) -> None:
@@ -339,6 +345,7 @@ def _sampling_params(sampler: Sampler, n: int) -> Any:
         top_k=sampler.top_k,
         min_p=sampler.min_p,
         max_tokens=sampler.max_tokens,
+        min_tokens=sampler.min_tokens,
         stop=list(sampler.stop),
         include_stop_str_in_output=sampler.include_stop,
         seed=sampler.seed,
@@ -364,11 +371,25 @@ def _candidate(output: Any, sampler: Sampler) -> Candidate:
         finish_reason=output.finish_reason,
         logprob=output.cumulative_logprob,
         top_logprobs=top,
+        token_logprobs=chosen,
+        confidences=confidences,
     )
 
 
+def _told(output: Any, count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Log-probability of each token, and confidence over the `count` likeliest in its place."""
+    if not count or not output.logprobs:
+        return (), ()
+    places = [{t: float(entry.logprob) for t, entry in row.items()} for row in output.logprobs]
+    chosen = (row[token] for row, token in zip(places, output.token_ids, strict=True))
+    return tuple(chosen), tuple(confidence(row.values(), count) for row in places)
+
+
 def _from_plain(report: dict[str, Any] | None) -> ESampReport:
-    return ESampReport(**report) if report is not None else ESampReport()
+    if report is None:
+        return ESampReport()
+    error_at = {int(step): (total, count) for step, (total, count) in report["error_at"].items()}
+    return ESampReport(**{**report, "error_at": error_at})
 
 
 def _since(before: ESampReport | None, now: ESampReport | None) -> ESampReport | None:

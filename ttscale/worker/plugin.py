@@ -14,6 +14,7 @@ import torch
 
 from ttscale.types import ESampReport
 from ttscale.worker.callers import with_defaults
+from ttscale.worker.parallel import keep_together
 from ttscale.worker.request import admit, read_keys
 from ttscale.worker.runtime import open_runtime, runtime_of
 
@@ -56,6 +57,7 @@ def _process_inputs(original: Callable[..., Any]) -> Callable[..., Any]:
             if params.extra_args:
                 refuse_if_impossible(self.vllm_config, params)
                 admit(params)
+                keep_together(self.vllm_config, request)
         return request
 
     return process_inputs
