@@ -20,9 +20,9 @@ from ttscale.integrations._dspy_choice import (
 )
 from ttscale.integrations._dspy_draw import Batch, Draw, adraw, draw
 from ttscale.integrations._dspy_settings import SavedSettings, Settings
-from ttscale.integrations._dspy_stopping import decided, significant
 from ttscale.strategies.best_of_n import logprob_scores
 from ttscale.strategies.select import Selection, argmax, majority, weighted_vote
+from ttscale.strategies.stopping import decided, significant
 from ttscale.verifiers import CandidateScore, Verifier
 from ttscale.verifiers.protocol import check_verifier
 from ttscale.verifiers.sheet import values

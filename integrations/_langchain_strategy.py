@@ -10,7 +10,7 @@ from ttscale import _check
 from ttscale.errors import InvalidInput
 from ttscale.esamp.settings import ESamp
 from ttscale.sampling import Sampler
-from ttscale.strategies import NAMES, Strategy
+from ttscale.strategies import NAMES, Strategy, make
 from ttscale.verifiers import CallableVerifier, Verifier
 
 DEFAULT_COUNT = 8
@@ -65,12 +65,28 @@ def _changed(strategy: Any, changes: Mapping[str, object]) -> Strategy[Any]:
     return changed
 
 
-def with_run_seed(strategy: Strategy[Any], seed: int | None) -> Strategy[Any]:
-    """The strategy without a seed in its sampler, when the run has one, which then decides."""
+def with_settings(
+    strategy: Strategy[Any], settings: Mapping[str, Any]
+) -> tuple[Strategy[Any], dict[str, Any]]:
+    """The strategy whose sampler has the call's settings, and those that it cannot take.
+
+    A strategy takes none when it has no sampler that can be changed, and never temperature 0, at
+    which only one sample can be drawn. A seed of the call is the run's, not the sampler's.
+
+    Args:
+        strategy: The strategy.
+        settings: Fields of `Sampler` that the model or the call sets.
+    """
     sampler = getattr(strategy, "sampler", None) if is_dataclass(strategy) else None
-    if seed is None or not isinstance(sampler, Sampler) or sampler.seed is None:
-        return strategy
-    return _changed(strategy, {"sampler": sampler.with_seed(None)})
+    if not isinstance(sampler, Sampler):
+        return strategy, dict(settings)
+    greedy = settings.get("temperature") == 0
+    left = {"temperature": 0} if greedy else {}
+    taken = {name: value for name, value in settings.items() if name not in left}
+    if "seed" in taken:
+        taken["seed"] = None
+    changed = replace(sampler, **taken)
+    return (strategy if changed == sampler else _changed(strategy, {"sampler": changed})), left
 
 
 def to_esamp(esamp: object) -> ESamp | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ttscale import _check
@@ -109,6 +109,7 @@ def report(
     answers: Sequence[Answer | None],
     scores: Sequence[CandidateScore],
     picked: Selection,
+    notes: Mapping[str, float] | None = None,
 ) -> Outcome:
     """The outcome of a finished state in which `picked` was selected."""
     samples = state.samples or Samples(0, ())
@@ -129,6 +130,7 @@ def report(
         tie=picked.tie,
         margin=picked.margin,
         reason="" if picked.answer is not None else why_none(samples, answers, scores, picked),
+        notes=notes or {},
     )
 
 

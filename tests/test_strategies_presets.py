@@ -11,7 +11,6 @@ from ttscale.errors import InvalidInput
 from ttscale.esamp import ESamp
 from ttscale.sampling import Sampler
 from ttscale.strategies import (
-    NAMES,
     BestOfN,
     ESampBestOfN,
     ESampSelfConsistency,
@@ -61,15 +60,6 @@ def test_outcome_carries_the_esamp_report() -> None:
 
     assert ESampSelfConsistency(n=2).run(engine, "q").esamp == report
     assert SelfConsistency(n=2).run(engine, "q").esamp is None
-
-
-def test_names_lead_to_the_classes() -> None:
-    """The table of names holds each strategy under its own name."""
-    assert dict(NAMES) == {
-        "best-of-n": BestOfN,
-        "self-consistency": SelfConsistency,
-        "verifier-rerank": VerifierRerank,
-    }
 
 
 def test_import_is_light() -> None:

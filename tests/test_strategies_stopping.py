@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttscale.integrations._dspy_stopping import decided, evidence, significant
+from ttscale.strategies.stopping import decided, evidence, significant
 
 STEPS = 20_000
 
