@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from ttscale.errors import TTScaleError
 from ttscale.serving.backend import Facts, Failed, Refused
 from ttscale.serving.routes import _unless_gone, on_error, router
+from ttscale.strategies import NAMES
 
 Answer = dict[str, Any] | Exception
 Script = Callable[[Mapping[str, Any], int], Answer]
@@ -25,6 +26,8 @@ REPORT = {
     "relative_error": 0.5,
     "bytes_held": 10,
 }
+# what a judge might say first, and the length of every scripted answer: two tokens
+LIKELY = [{"token": word, "logprob": -0.5 - place} for place, word in enumerate(("Yes", "A", "B"))]
 WEATHER = {
     "type": "function",
     "function": {
@@ -63,7 +66,7 @@ class Server:
 
 def completion(message: dict[str, Any]) -> dict[str, Any]:
     """A completion with one choice of two tokens, as vLLM's chat route makes it."""
-    tokens = [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -0.5}]
+    tokens = [{**token, "top_logprobs": LIKELY} for token in LIKELY[:2]]
     reason = "tool_calls" if message.get("tool_calls") else "stop"
     choice = {
         "index": 0,
@@ -357,6 +360,33 @@ async def test_samples_are_told_as_they_finish() -> None:
 
     assert ": ttscale 1 of 2 samples" in response.text
     assert response.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("name", list(NAMES))
+async def test_every_strategy_answers_over_http(name: str) -> None:
+    """By its name alone; one whose extra is not installed says so."""
+    options = {"strategy": name, "n": 4, "beta": 0}
+    body = {"messages": QUESTION, "max_tokens": 64, "ttscale": options}
+    response = await post(Server(says("3 + 4 = 7.\n\n", "It is 7.", "So 7.")), body)
+    content = response.json()
+
+    if response.status_code == 501:
+        assert "pip install" in content["error"]["message"]
+        return
+    assert response.status_code == 200, response.text
+    assert content["ttscale"]["strategy"] == name
+    assert content["ttscale"]["reason"] == ""
+    assert "7" in content["choices"][0]["message"]["content"]
+    assert content["usage"]["completion_tokens"] > 0
+
+
+async def test_tools_do_not_go_together_with_strategies_that_go_step_by_step() -> None:
+    """A call that is put together of pieces of several samples would be no call."""
+    body = {"messages": QUESTION, "tools": [WEATHER], "ttscale": {"strategy": "beam-search"}}
+    response = await post(Server(says("7")), body)
+
+    assert response.status_code == 400
+    assert "takes neither tools nor response_format" in response.json()["error"]["message"]
 
 
 async def test_a_judge_is_asked_without_tools_and_its_tokens_are_counted() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,8 +16,8 @@ from ttscale.esamp.defaults import fill
 from ttscale.esamp.settings import KEY_PREFIX, ESamp
 from ttscale.sampling import FIRE_RANGE, Sampler
 from ttscale.serving.backend import Facts
-from ttscale.serving.strategy import VERIFIERS, make
-from ttscale.strategies import NAMES, Budget, SelfConsistency, Strategy
+from ttscale.serving.strategy import VERIFIERS, strategy_of
+from ttscale.strategies import Budget, SelfConsistency, Strategy
 from ttscale.strategies.messages import Form
 from ttscale.types import ROLES, Message, Prompt
 
@@ -123,12 +123,13 @@ def read(body: ChatBody, facts: Facts) -> Job:
     raw = body.model_dump(exclude={"ttscale", "stream", "stream_options"}, exclude_unset=True)
     _refuse(raw)
     sampler, seed = _sampler(raw, facts, options), raw.get("seed")
+    form = _form(raw)
     if seed is not None and not isinstance(seed, int):
         raise InvalidInput(f"seed must be a whole number, got {seed!r}")
     return Job(
-        strategy=_strategy(options, sampler),
+        strategy=_strategy(options, sampler, form),
         prompt=Prompt(messages=tuple(_turn(message) for message in body.messages)),
-        form=_form(raw),
+        form=form,
         conversation={k: v for k, v in raw.items() if k not in _REPLACED},
         model=body.model or facts.models[0],
         seed=None if seed is None else seed % SEEDS,
@@ -155,14 +156,15 @@ def _refuse(raw: Mapping[str, Any]) -> None:
             raise InvalidInput(f"{name} does not go together with a strategy; drop it")
 
 
-def _strategy(options: Options, sampler: Sampler) -> Strategy[Any]:
-    name = _check.choice("ttscale.strategy", options.strategy, NAMES)
-    strategy = make(name, options.n, sampler, options.verifier)
-    if options.kind is None:
-        return strategy
-    if not is_dataclass(strategy) or "kind" not in {f.name for f in fields(strategy)}:
-        raise InvalidInput(f"strategy {name!r} looks for no answers; drop ttscale.kind")
-    return replace(strategy, kind=options.kind)
+def _strategy(options: Options, sampler: Sampler, form: Form) -> Strategy[Any]:
+    return strategy_of(
+        options.strategy,
+        options.n,
+        sampler,
+        options.verifier,
+        options.kind or "auto",
+        structured=form.structured,
+    )
 
 
 def _sampler(raw: Mapping[str, Any], facts: Facts, options: Options) -> Sampler:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from ttscale import __version__
-from ttscale.errors import InvalidInput, TTScaleError
+from ttscale.errors import InvalidInput, MissingDependency, TTScaleError
 from ttscale.esamp.settings import ESamp
 from ttscale.serving import answer
 from ttscale.serving.backend import Backend, Failed, Refused
@@ -222,6 +222,8 @@ def error_body(error: TTScaleError) -> tuple[int, answer.Json]:
     if isinstance(error, Refused):
         status, parameter = error.status, error.parameter
         kind = {401: "AuthenticationError", 404: "NotFoundError"}.get(status, kind)
+    if isinstance(error, MissingDependency):
+        status, kind = 501, FAILURES[501]
     if isinstance(error, Failed):
         status = error.status
         kind = FAILURES.get(status, kind)

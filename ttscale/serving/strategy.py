@@ -7,11 +7,23 @@ from typing import Any
 from ttscale import _check
 from ttscale.errors import InvalidInput
 from ttscale.sampling import Sampler
-from ttscale.strategies import BestOfN, SelfConsistency, Strategy, VerifierRerank
+from ttscale.strategies import (
+    NAMES,
+    BeamSearch,
+    BudgetForcing,
+    ParticleFilter,
+    Strategy,
+    TreeSearch,
+    make,
+)
+from ttscale.strategies.factory import NEED_VERIFIER
 from ttscale.verifiers import SelfJudge, Verifier
 
 VERIFIERS = ("self-judge",)
 """Verifiers that read no file and call no other host."""
+
+STEPWISE = frozenset(s.name for s in (BeamSearch, BudgetForcing, ParticleFilter, TreeSearch))
+"""Strategies whose answer is put together of several samples."""
 
 
 def verifier_of(name: str | None) -> Verifier | None:
@@ -26,16 +38,30 @@ def verifier_of(name: str | None) -> Verifier | None:
     return SelfJudge()
 
 
-def make(name: str, n: int, sampler: Sampler, verifier: str | None) -> Strategy[Any]:
-    """The strategy of that name.
+def strategy_of(
+    name: str, n: int, sampler: Sampler, verifier: str | None, kind: str, *, structured: bool
+) -> Strategy[Any]:
+    """The strategy of that name; the model judges itself where a verifier is needed.
+
+    Args:
+        name: One of `NAMES`.
+        n: Number of samples.
+        sampler: How they are drawn.
+        verifier: One of `VERIFIERS`, or None.
+        kind: Kind of answer to look for.
+        structured: Whether tools or JSON are asked for.
 
     Raises:
-        InvalidInput: A setting is refused, or the strategy uses no verifier and one is named.
+        InvalidInput: A setting is refused, or does not go together with the strategy.
+        MissingDependency: The strategy needs an extra that is not installed on this server.
     """
-    if name == BestOfN.name:
-        return BestOfN(n, sampler, verifier_of(verifier))
-    if name == VerifierRerank.name:
-        return VerifierRerank(verifier_of(verifier) or SelfJudge(), n, sampler)
-    if verifier is not None:
-        raise InvalidInput(f"strategy {name!r} uses no verifier; drop ttscale.verifier")
-    return SelfConsistency(n, sampler)
+    _check.choice("ttscale.strategy", name, NAMES)
+    if structured and name in STEPWISE:
+        raise InvalidInput(
+            f"strategy {name!r} puts its answer together of several samples, so it takes neither "
+            "tools nor response_format; choose another strategy"
+        )
+    judge = verifier_of(verifier)
+    if judge is None and name in NEED_VERIFIER:
+        judge = SelfJudge()
+    return make(name, n, sampler, judge, kind)
