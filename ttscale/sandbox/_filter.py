@@ -1,8 +1,8 @@
 """A seccomp filter: which system calls a program in the sandbox may not make.
 
 What a program for the interpreter has no need of is refused: new processes, other programs,
-sockets, signals to others, tracing, mounts, namespaces, kernel objects outside of its limits. It is a
-list of what is refused, so that a new version of Python or libc still runs; the namespaces and
+sockets, signals to others, tracing, mounts, namespaces, kernel objects outside of its limits. It is
+a list of what is refused, so that a new version of Python or libc still runs; the namespaces and
 Landlock hold what the list misses. Numbers are those of the kernel's tables for two machines.
 """
 

@@ -37,6 +37,8 @@ class Remote:
     """
 
     __slots__ = ("_peer", "_ref")
+    _peer: Peer
+    _ref: int
 
     def __init__(self, peer: Peer, ref: int) -> None:
         object.__setattr__(self, "_peer", peer)
@@ -192,7 +194,7 @@ class Peer:
 
     def _refer(self, value: object) -> Encoded:
         if isinstance(value, Remote):
-            return ["y", value._ref]
+            return ["y", int(value._ref)]
         if not self._open and not callable(value):
             raise TypeError(f"a {type(value).__name__} cannot be handed to the program")
         self._objects.append(value)
@@ -239,11 +241,12 @@ def _refill(mine: object, theirs: object) -> None:
     """Make a container what the call has made of it."""
     if isinstance(mine, list) and isinstance(theirs, list):
         mine[:] = theirs
-    elif isinstance(mine, bytearray) and isinstance(theirs, bytearray):
+    if isinstance(mine, bytearray) and isinstance(theirs, bytearray):
         mine[:] = theirs
-    elif (isinstance(mine, set) and isinstance(theirs, set)) or (
-        isinstance(mine, dict) and isinstance(theirs, dict)
-    ):
+    if isinstance(mine, set) and isinstance(theirs, set):
+        mine.clear()
+        mine.update(theirs)
+    if isinstance(mine, dict) and isinstance(theirs, dict):
         mine.clear()
         mine.update(theirs)
 

@@ -13,6 +13,7 @@ host are lines of JSON on the status pipe, which is closed before the program ru
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -22,7 +23,7 @@ import signal
 import sys
 import time
 
-from ttscale.sandbox import _filter, _guest, _kernel, _tester, _tree
+from ttscale.sandbox import _filter, _guest, _kernel, _tree
 from ttscale.sandbox._built import Built, Job, guarantees, nothing_built
 
 NOBODY = 65534
@@ -36,6 +37,8 @@ REFUSED = 120  # exit status of a guest that was not let in
 def main() -> int:
     """The keeper."""
     job: Job = json.loads(_line(0))
+    if job["role"] == "tests":  # loaded while its files can be reached; other roles do without
+        importlib.import_module("ttscale.sandbox._tester")
     built = nothing_built()
     with contextlib.suppress(OSError):
         _kernel.prctl(_kernel.PR_SET_CHILD_SUBREAPER, 1)
@@ -87,7 +90,7 @@ def _close_pipes(job: Job, *more: int) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 
 
@@ -111,7 +114,7 @@ def _keep(child: int, seconds: float) -> None:
 def _children() -> list[int]:
     """Numbers of this process's children."""
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="utf-8") as file:
             return [int(number) for number in file.read().split()]
     except OSError:
         return []
@@ -185,6 +188,8 @@ def _guest_main(job: Job, built: Built) -> int:
     if missing:
         return REFUSED
     if job["role"] == "tests":
+        from ttscale.sandbox import _tester
+
         return _tester.run(job)
     return _guest.serve(job) if job["role"] == "serve" else _guest.execute(job)
 

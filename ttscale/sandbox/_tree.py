@@ -26,12 +26,12 @@ def build(folder: str, readable: Sequence[str], disk: int) -> None:
     _kernel.mount("none", "/", "", _kernel.MS_REC | _kernel.MS_PRIVATE)
     _kernel.mount("tmpfs", folder, "tmpfs", safe, _SKELETON)
     os.umask(0o022)
-    for path in readable:
-        _show(path, folder + path)
     home = folder + HOME
     os.makedirs(home, exist_ok=True)
     room = f"size={disk},nr_inodes={_MAX_FILES},mode=1777"
     _kernel.mount("tmpfs", home, "tmpfs", safe | _kernel.MS_NOEXEC, room)
+    for path in readable:  # after the home, which may have one of them below it
+        _show(path, folder + path)
     for device in DEVICES:
         _place(device, folder + device)
         _kernel.mount(device, folder + device, "", _kernel.MS_BIND)

@@ -49,12 +49,15 @@ def encode(value: object, refer: Refer) -> Encoded:
 def _container(value: object, refer: Refer) -> Encoded:
     if isinstance(value, dict):
         return ["d", [[encode(k, refer), encode(v, refer)] for k, v in dict.items(value)]]
-    kinds: tuple[tuple[str, type], ...] = (
-        ("l", list), ("t", tuple), ("s", set), ("z", frozenset)
-    )  # fmt: skip
-    for tag, kind in kinds:
-        if isinstance(value, kind):
-            return [tag, [encode(item, refer) for item in kind.__iter__(value)]]
+    # The plain type's own iteration: a subclass may pretend to hold something else.
+    if isinstance(value, list):
+        return ["l", [encode(item, refer) for item in list.__iter__(value)]]
+    if isinstance(value, tuple):
+        return ["t", [encode(item, refer) for item in tuple.__iter__(value)]]
+    if isinstance(value, set):
+        return ["s", [encode(item, refer) for item in set.__iter__(value)]]
+    if isinstance(value, frozenset):
+        return ["z", [encode(item, refer) for item in frozenset.__iter__(value)]]
     raise TypeError(f"no container: {type(value).__name__}")
 
 
@@ -121,5 +124,5 @@ def _plain(tag: str, texts: list[str]) -> object:
 
 def _list(value: Encoded) -> list[Encoded]:
     if not isinstance(value, list):
-        raise ValueError(f"a list was due, got {value!r}")
+        raise ValueError(f"a list was due, got {value!r}")  # noqa: TRY004 - it is a bad message
     return value

@@ -18,16 +18,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from ttscale import _check
 from ttscale.errors import InvalidInput, SandboxUnavailable
-from ttscale.sandbox._built import GUARANTEES, MECHANISMS, Job
+from ttscale.sandbox._built import GUARANTEES, MECHANISMS, Built, Job
 from ttscale.sandbox.results import Run
 from ttscale.sandbox.settings import LEVELS, Isolation, Limits
 
 START_SECONDS = 20.0
 POLL_SECONDS = 0.05
 _STDOUT, _STDERR, _STATUS, _VERDICT = "stdout", "stderr", "status", "verdict"
+_BARE = ("-I", "-S", "-X", "utf8")
 # The packages' own modules, without running the `__init__` of either: no site, no third party.
 _BOOT = """
 import sys, types
@@ -154,8 +156,9 @@ def start(job: Job, folder: str) -> Box:
     passed = {job["status"], job["verdict"], job["inward"], job["outward"]} - {-1}
     boot = _BOOT.format(root=str(Path(__file__).resolve().parents[2]))
     try:
-        process = subprocess.Popen(
-            [sys.executable, *"-I -S -B -X utf8 -c".split(), boot, f"for process {os.getpid()}"],
+        # A fixed command: the program goes through the pipe.
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, *_BARE, "-c", boot, f"for process {os.getpid()}"],
             stdin=subprocess.PIPE,
             stdout=theirs[_STDOUT],
             stderr=theirs[_STDERR],
@@ -276,8 +279,9 @@ def isolation_of(box: Box, require: str) -> Isolation:
     if not isinstance(built, dict):
         said = _text(box, _STDERR).strip()[-500:]
         raise SandboxUnavailable(f"no sandbox could be built: {said or 'its process ended'}")
-    isolation = Isolation.of(built)
-    if missing := box.status("missing"):
+    isolation = Isolation.of(cast("Built", built))
+    missing = box.status("missing")
+    if isinstance(missing, list) and missing:
         raise SandboxUnavailable(
             f"require={require!r} demands what this machine does not offer: no guarantee of "
             f"{', '.join(map(str, missing))} (has {isolation}); allow user namespaces, or "
@@ -291,8 +295,8 @@ def run_of(box: Box, why: str, limits: Limits, isolation: Isolation) -> Run:
     ended = box.status("ended")
     code = ended if isinstance(ended, int) else None
     reason = why if why != "ended" else _reason(code)
-    texts = [_text(box, name)[: limits.output] for name in (_STDOUT, _STDERR)]
-    return Run(reason, code, *texts, isolation)
+    stdout, stderr = (_text(box, name)[: limits.output] for name in (_STDOUT, _STDERR))
+    return Run(reason, code, stdout, stderr, isolation)
 
 
 def _reason(code: int | None) -> str:

@@ -94,7 +94,10 @@ def run_tests(
         return made
 
     asks, answers = os.pipe(), os.pipe()
-    judge, program = job("tests", "", answers[0], asks[1]), job("serve", source, asks[0], answers[1])
+    judge, program = (
+        job("tests", "", answers[0], asks[1]),
+        job("serve", source, asks[0], answers[1]),
+    )
     judge["tests"], judge["entry_point"] = several, entry_point
     with host.folder() as first, host.folder() as second, host.boxes() as started:
         try:
@@ -104,9 +107,12 @@ def run_tests(
             for pipe in (*asks, *answers):
                 os.close(pipe)
         why = host.watch(started, limits, stop or threading.Event())
-        isolation = [host.isolation_of(box, require) for box in started][1]
-        failures = host.verdict_of(started[0], len(several), why)
-        return Verdict(failures, host.run_of(started[1], why, limits, isolation))
+        judge_box, program_box = started
+        if why == "ended":
+            host.isolation_of(judge_box, require)
+        isolation = host.isolation_of(program_box, require)
+        failures = host.verdict_of(judge_box, len(several), why)
+        return Verdict(failures, host.run_of(program_box, why, limits, isolation))
 
 
 @cache
