@@ -27,13 +27,14 @@ from ttscale.integrations._langchain_errors import as_langchain
 from ttscale.integrations._langchain_local import ask_engine, wire_form
 from ttscale.integrations._langchain_pick import Asked
 from ttscale.integrations._langchain_run import answer, last_chunk, progress
-from ttscale.integrations._langchain_strategy import SETTINGS, to_strategy, with_run_seed
+from ttscale.integrations._langchain_strategy import SETTINGS, to_strategy, with_settings
 from ttscale.sampling import Sampler
 from ttscale.strategies import Strategy
 from ttscale.strategies.self_consistency import SelfConsistency
 
 NO_KEY = "EMPTY"  # what vLLM's own examples send when no key is wanted
 DEFAULT_URL = "http://localhost:8000/v1"
+SAMPLER_SETTINGS = ("temperature", "top_p", "max_tokens", "stop", "seed")
 
 
 class ChatESamp(BaseChatOpenAI):
@@ -259,21 +260,20 @@ class ChatESamp(BaseChatOpenAI):
 
         async def request(wanted: Wanted) -> ChatResult:
             given = passed if wanted.own else {}
-            settings = self._settings(wanted, stop if wanted.own else None, given)
+            if wanted.own and left:
+                wanted = wanted.with_settings(left)
             if self.engine is not None:
-                own = _engines_own(wanted.sampler, settings)
-                return await ask_engine(
-                    self.engine, replace(wanted, n=settings["n"], sampler=own), given
-                )
+                return await ask_engine(self.engine, self._with_shown(wanted, given), given)
             if wanted.sampler.esamp is not None or wanted.sampler.fire_temperature is not None:
                 await self._require_esamp(wanted.sampler)
             begun = [AIMessage(wanted.prefix)] if wanted.prefix else []
-            call = {**given, **settings}
+            call = {**given, **self._fields(wanted, given)}
             return await super(ChatESamp, self)._agenerate([*wanted.messages, *begun], **call)
 
         with as_langchain():
-            seed = passed.get("seed", self.seed)
-            strategy = with_run_seed(self._strategy(kwargs), seed)
+            settings = self._own_settings(stop, passed)
+            seed = settings.get("seed")
+            strategy, left = with_settings(self._strategy(kwargs), settings)
             goes_on = self.engine is None or bool(getattr(self.engine, "continues_prefix", False))
             name = str(passed.get("model", self.model_name))
             chat = ChatEngine(messages, request, name, continues_prefix=goes_on)
@@ -282,35 +282,41 @@ class ChatESamp(BaseChatOpenAI):
             keep = self.return_candidates
             return await answer(strategy, chat, asked, seed=seed, keep_all=keep, logprobs=shown)
 
-    def _settings(
-        self, wanted: Wanted, stop: list[str] | None, given: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """The sampler's settings by OpenAI's names; the caller's own win for its own question."""
-        sampler = wanted.sampler
-        defaults = self._default_params if wanted.own else {}
-        settings: dict[str, Any] = {
+    def _own_settings(self, stop: list[str] | None, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What the call, or else the model, says of the sampler's settings."""
+        said = {**self._default_params, **given, **({} if stop is None else {"stop": stop})}
+        settings = {k: said[k] for k in SAMPLER_SETTINGS if said.get(k) is not None}
+        if "stop" in settings:
+            words = settings["stop"]
+            settings["stop"] = (words,) if isinstance(words, str) else tuple(words)
+        return settings
+
+    def _with_shown(self, wanted: Wanted, given: Mapping[str, Any]) -> Wanted:
+        """The same with the log-probabilities that the caller wants to see."""
+        shown = given.get("top_logprobs", self.top_logprobs if wanted.own else None) or 0
+        most = max(shown, wanted.sampler.top_logprobs)
+        return replace(wanted, sampler=replace(wanted.sampler, top_logprobs=most))
+
+    def _fields(self, wanted: Wanted, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a request to the server; also those that must not be the model's own."""
+        sampler = self._with_shown(wanted, given).sampler
+        fields: dict[str, Any] = {
+            "n": wanted.n,
             "temperature": sampler.temperature,
             "top_p": sampler.top_p,
             "max_tokens": sampler.max_tokens,
+            "logprobs": True,
+            "top_logprobs": sampler.likeliest,
         }
-        if sampler.stop:
-            settings["stop"] = list(sampler.stop)
-        settings = {k: given.get(k, defaults.get(k, v)) for k, v in settings.items()}
-        if sampler.seed is not None:
-            settings["seed"] = sampler.seed
-        if stop is not None:
-            settings["stop"] = stop
-        settings["n"] = 1 if settings["temperature"] == 0 else wanted.n
-        settings["logprobs"] = True
-        shown = given.get("top_logprobs", defaults.get("top_logprobs"))
-        settings["top_logprobs"] = max(shown or 0, sampler.likeliest)
-        extra = given.get("extra_body", defaults.get("extra_body")) or {}
+        if sampler.seed is not None or self.seed is not None:
+            fields["seed"] = sampler.seed
+        if sampler.stop or self.stop:
+            fields["stop"] = list(sampler.stop) or None
+        extra = given.get("extra_body", self.extra_body if wanted.own else None) or {}
         beyond = beyond_openai(wanted)
-        settings["extra_body"] = {**beyond, **extra}
-        if "vllm_xargs" in extra:
-            xargs = {**beyond.get("vllm_xargs", {}), **extra["vllm_xargs"]}
-            settings["extra_body"]["vllm_xargs"] = xargs
-        return settings
+        xargs = {**beyond.get("vllm_xargs", {}), **extra.get("vllm_xargs", {})}
+        fields["extra_body"] = {**beyond, **extra, **({"vllm_xargs": xargs} if xargs else {})}
+        return fields
 
     async def _require_esamp(self, sampler: Sampler) -> None:
         """Refuse a server that would ignore ESamp; asked once."""
@@ -321,16 +327,3 @@ class ChatESamp(BaseChatOpenAI):
         async with ServerEngine(url, self.model_name, api_key=key) as server:
             await server.acheck(sampler)
         self._esamp_found = True
-
-
-def _engines_own(sampler: Sampler, settings: Mapping[str, Any]) -> Sampler:
-    """The sampler with the settings that won."""
-    stop = settings.get("stop")
-    return replace(
-        sampler,
-        temperature=settings["temperature"],
-        top_p=settings["top_p"],
-        max_tokens=settings["max_tokens"],
-        stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
-        top_logprobs=max(settings["top_logprobs"], sampler.top_logprobs),
-    )

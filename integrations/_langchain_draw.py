@@ -44,6 +44,7 @@ class Wanted:
         own: Whether it is the caller's question, rather than one that a verifier or the strategy
             has made of it.
         prefix: How the answer begins.
+        finished: To be told of samples that finish before the others.
     """
 
     messages: Sequence[BaseMessage]
@@ -51,6 +52,12 @@ class Wanted:
     sampler: Sampler
     own: bool
     prefix: str = ""
+    finished: Callable[[ChatGeneration], None] | None = None
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Wanted:
+        """The same with other settings of the sampler; at temperature 0 of one sample."""
+        sampler = replace(self.sampler, **settings)
+        return replace(self, sampler=sampler, n=1 if sampler.temperature == 0 else self.n)
 
 
 Request = Callable[[Wanted], Awaitable[ChatResult]]
@@ -103,24 +110,30 @@ class ChatEngine:
         """Draw by way of the LangChain model; see `Engine.adraw`."""
         own = prompt.messages is self.prompt.messages  # also when the answer's beginning is given
         messages = self._messages if own else from_prompt(prompt)
+        noted: list[Drawn] = []
+
+        def note(generation: ChatGeneration) -> None:
+            noted.append(to_drawn(len(noted), generation, sampler))
+            self.drawn.append(noted[-1])
+            if on_candidate is not None:
+                on_candidate(noted[-1].candidate)
+
         try:
-            result = await self._request(Wanted(messages, n, sampler, own, prompt.prefix))
+            result = await self._request(Wanted(messages, n, sampler, own, prompt.prefix, note))
         except Exception as error:
             if own:
                 raise  # LangChain's own error is for LangChain's caller
             raise EngineError(f"a verifier's or follow-up draw failed: {error}") from error
         told = dict(result.llm_output or {})
         samples = told.pop("samples", None)
-        drawn = [to_drawn(i, g, sampler) for i, g in enumerate(result.generations)]
-        self.drawn += drawn
+        for generation in result.generations:
+            note(generation)
         if own:
             self.llm_output = self.llm_output or told
-        candidates = tuple(one.candidate for one in drawn)
-        for candidate in candidates if on_candidate else ():
-            on_candidate(candidate)  # type: ignore[misc]
         if isinstance(samples, Samples):
             return samples
-        return Samples(len(drawn), candidates, usage=usage_of(result, candidates))
+        candidates = tuple(one.candidate for one in noted)
+        return Samples(len(noted), candidates, usage=usage_of(result, candidates))
 
     def drawn_as(self, candidates: Sequence[Candidate]) -> list[Drawn]:
         """A strategy's candidates with their messages; one that it composed has its text alone."""
@@ -141,15 +154,27 @@ async def from_engine(
     wanted: Wanted,
     message_of: Callable[[Candidate], AIMessage] = plain_message,
 ) -> ChatResult:
-    """Samples of an engine as LangChain's generations, made of the messages they stand for."""
+    """Samples of an engine as LangChain's generations, made of the messages they stand for.
+
+    Those of which `wanted.finished` has been told are not told of again.
+    """
     prompt = replace(to_prompt(wanted.messages), prefix=wanted.prefix)
-    samples = await engine.adraw(prompt, wanted.n, wanted.sampler)
+    told: set[int] = set()
+
+    def finished(candidate: Candidate) -> None:
+        if wanted.finished is not None:
+            told.add(candidate.index)
+            wanted.finished(_generation(candidate, message_of(candidate)))
+
+    samples = await engine.adraw(prompt, wanted.n, wanted.sampler, on_candidate=finished)
     if not samples.candidates:
         reason = samples.failures[0].reason if samples.failures else "no reason given"
         raise EngineError(f"none of the {wanted.n} samples came back: {reason}")
     usage = samples.usage
     return ChatResult(
-        generations=[_generation(c, message_of(c)) for c in samples.candidates],
+        generations=[
+            _generation(c, message_of(c)) for c in samples.candidates if c.index not in told
+        ],
         llm_output={
             "samples": samples,
             "model_name": engine.model,
