@@ -9,7 +9,8 @@ What is used of vLLM, and when it runs
        tells, before each forward, which request is in which row; `apply` runs in the sampler
        after penalties and temperature.
     3. `InputProcessor.process_inputs` (front end): refuses ESamp where it cannot work, and on the
-       request's private copy of its parameters gives it a group and takes over its token filter.
+       request's private copy of its parameters completes its keys with the operator's defaults
+       (`callers`), gives it a group and takes over its token filter.
     4. `BaseModelLoader.load_model` (worker): the model is asked for its first layer's output
        through vLLM's own `set_aux_hidden_state_layers((1,))`; its `forward` then returns
        `cat([hL, h1])`, so the runner's own row selection selects both, and its `compute_logits`
@@ -17,6 +18,9 @@ What is used of vLLM, and when it runs
     5. `VllmConfig.compute_hash`: salted, or vLLM would reuse compiled graphs without that output.
     6. `Worker.execute_model` (worker): reads from the scheduler's output which requests are new
        and which have ended, which is what keeps groups alive through preemption.
+    7. Entry point `vllm.endpoint_plugins` -> `endpoint.Endpoint` (front end, HTTP servers only, and
+       only when VLLM_PLUGINS names it): the routes of `ttscale.serving`, the middleware `gate`,
+       and ESamp's counters in the front end's Prometheus registry.
 
 One step, on Model Runner V1
     execute_model      requests join and leave their groups
@@ -39,7 +43,8 @@ Filters
 Who shares a distiller
     The samples of one request (its `n` children) by default; requests that name the same
     `esamp_group`; or all with scope `shared`. Two requests with the same prompt do not share
-    unless they name a group, so one tenant's samples never steer another's unasked.
+    unless they name a group, so one tenant's samples never steer another's unasked. Over HTTP a
+    group and scope `shared` belong to the caller's API key; see `callers`.
 
 Faults
     Whatever goes wrong inside a step makes the groups concerned sample plainly from then on; it is

@@ -20,6 +20,7 @@ from ttscale.errors import EngineError, EngineStopped, InvalidInput, MissingDepe
 from ttscale.sampling import Sampler
 from ttscale.types import Candidate, ESampReport, Failure, Prompt, Samples, Usage, confidence
 from ttscale.worker.parallel import fetch
+from ttscale.worker.callers import LOCAL, caller
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +158,7 @@ class LocalEngine:
         self, prompt: Prompt, n: int, sampler: Sampler, on_candidate: CandidateHook | None
     ) -> Samples:
         self._check_open()
+        caller.set(LOCAL)  # in this task; a server in the same program tells callers apart
         asked, group = _own_group(sampler)
         before = await self._group_report(group) if asked is sampler else None
         done, tokens, trouble = await self._collect(prompt, n, asked, on_candidate)
