@@ -28,7 +28,8 @@ def sent_to(vllm_config: Any, rank: int | None = None, **extra: Any) -> int | No
     admit(params)
     request = SimpleNamespace(sampling_params=params, data_parallel_rank=rank)
     keep_together(vllm_config, request)
-    return request.data_parallel_rank
+    core: int | None = request.data_parallel_rank
+    return core
 
 
 def test_a_group_is_sent_to_one_core() -> None:
