@@ -116,6 +116,11 @@ def _add_serve(commands: argparse._SubParsersAction[Parser]) -> None:
     group.add_argument("--esamp-fusion", choices=FUSIONS)
     group.add_argument("--esamp-seed", type=int, metavar="SEED")
     group.add_argument(
+        "--esamp-gate",
+        action=argparse.BooleanOptionalAction,
+        help="whether the push waits until the distiller knows something",
+    )
+    group.add_argument(
         "--esamp-share-groups",
         action="store_true",
         help="let different callers share a distiller: groups of one name, and scope shared",
