@@ -19,8 +19,8 @@ from ttscale.engines.protocol import CandidateHook, draw
 from ttscale.errors import EngineError, EngineStopped, InvalidInput, MissingDependency
 from ttscale.sampling import Sampler
 from ttscale.types import Candidate, ESampReport, Failure, Prompt, Samples, Usage, confidence
-from ttscale.worker.parallel import fetch
 from ttscale.worker.callers import LOCAL, caller
+from ttscale.worker.parallel import fetch
 
 log = logging.getLogger(__name__)
 
