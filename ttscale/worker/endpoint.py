@@ -7,6 +7,7 @@ like with its API keys, so the routes here check the key themselves.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from argparse import Namespace
@@ -41,6 +42,7 @@ from ttscale.worker.request import group_name
 
 log = logging.getLogger(__name__)
 
+REPORT_SECONDS = 30.0
 CLIENT_ERROR, SERVER_ERROR = 400, 500
 SEVERAL_SERVERS = "PROMETHEUS_MULTIPROC_DIR"  # vLLM sets it where several processes serve HTTP
 
@@ -128,9 +130,11 @@ class VLLMServer:
         """What the workers report, of all engine cores together."""
         name = None if group is None else group_name(ESamp(group=group))
         try:
-            told = await fetch(self._engine, [] if name is None else [name])
-        except Exception as error:
-            raise Failed(f"the engine does not answer: {error}") from error
+            async with asyncio.timeout(REPORT_SECONDS):
+                told = await fetch(self._engine, [] if name is None else [name])
+        except Exception as error:  # of many kinds, for an engine that is busy, failing or dead
+            why = str(error) or type(error).__name__
+            raise Failed(f"the engine does not answer: {why}") from error
         return {**told, "groups": {} if name is None else {group: told["groups"].get(name)}}
 
 
