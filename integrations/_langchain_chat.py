@@ -24,7 +24,7 @@ from ttscale.integrations._langchain_client import make_clients
 from ttscale.integrations._langchain_draw import ChatEngine, Wanted, beyond_openai
 from ttscale.integrations._langchain_embedded import EMBEDDED
 from ttscale.integrations._langchain_errors import as_langchain
-from ttscale.integrations._langchain_local import ask_engine, wire_form
+from ttscale.integrations._langchain_local import ask_engine, wire_form, with_strict_calls
 from ttscale.integrations._langchain_pick import Asked
 from ttscale.integrations._langchain_run import answer, last_chunk, progress
 from ttscale.integrations._langchain_strategy import SETTINGS, to_strategy, with_settings
@@ -266,6 +266,7 @@ class ChatESamp(BaseChatOpenAI):
                 return await ask_engine(self.engine, self._with_shown(wanted, given), given)
             if wanted.sampler.esamp is not None or wanted.sampler.fire_temperature is not None:
                 await self._require_esamp(wanted.sampler)
+                given = with_strict_calls(given)
             begun = [AIMessage(wanted.prefix)] if wanted.prefix else []
             call = {**given, **self._fields(wanted, given)}
             return await super(ChatESamp, self)._agenerate([*wanted.messages, *begun], **call)

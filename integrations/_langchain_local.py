@@ -1,8 +1,9 @@
-"""Calls of tools and answers in a form from an engine, which itself knows only text.
+"""Calls of tools and answers in a form, held to their schemas.
 
-The engine holds every sample to a JSON schema: the form's own, or that of one call of a tool. So
-every sample is such JSON unless it is cut off. What an engine cannot do is leave it to the model
-whether to call a tool: telling calls from text is the work of a server's parser.
+An engine itself knows only text. It holds every sample to a JSON schema: the form's own, or that of
+one call of a tool. So every sample is such JSON unless it is cut off. What an engine cannot do is
+leave it to the model whether to call a tool: telling calls from text is the work of a server's
+parser. vLLM's server, too, holds the arguments of calls to their schema only when asked to.
 """
 
 from __future__ import annotations
@@ -64,6 +65,20 @@ def wire_form(form: Any) -> Any:
     function = convert_to_openai_function(form, strict=False)
     schema = {"name": function["name"], "schema": function["parameters"]}
     return {"type": "json_schema", "json_schema": schema}
+
+
+def with_strict_calls(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a request to vLLM, whose forced calls are held to the schema of arguments.
+
+    vLLM does so only for tools that say `strict`; what the caller says of it stays.
+    """
+    if not given.get("tools") or not forced(given.get("tool_choice")):
+        return dict(given)
+    tools = [
+        {**tool, "function": {"strict": True, **tool["function"]}} if "function" in tool else tool
+        for tool in given["tools"]
+    ]
+    return {**given, "tools": tools}
 
 
 def form_schema(form: object) -> Mapping[str, Any] | None:

@@ -400,6 +400,19 @@ def test_invalid_calls_lose_even_as_the_majority() -> None:
     assert told(message)["votes"][0]["count"] == 1
 
 
+@pytest.mark.parametrize(("choice", "strict"), [("any", True), ("weather", True), ("auto", None)])
+def test_forced_calls_are_sent_as_strict_to_vllm(choice: str, strict: bool | None) -> None:
+    """vLLM holds arguments to their schema only then; what the caller says of it stays."""
+    with ScriptedServer([ToolCall("weather", {"city": "Oslo"})]) as server:
+        model = chat(server, esamp=0.25)
+        model.bind_tools([weather], tool_choice=choice).invoke("?")
+        loose = model.bind_tools([weather], tool_choice=choice, strict=False)
+        loose.invoke("?")
+
+    sent: list[Any] = [r.body["tools"] for r in server.posts if "tools" in r.body]
+    assert [tools[0]["function"].get("strict") for tools in sent] == [strict, False]
+
+
 def test_equal_samples_of_a_strategy_keep_their_own_places() -> None:
     """All candidates come back as generations when asked for, each once."""
     engine = ScriptedEngine(["well", "well", r"\boxed{7}"])
