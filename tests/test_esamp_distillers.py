@@ -68,6 +68,27 @@ def test_ridge_equals_the_direct_solution_after_any_sequence(sizes: list[int], s
     assert torch.allclose(ridge.slots["W"][0].double(), direct, atol=1e-4)
 
 
+def test_ridge_stays_exact_over_long_outputs() -> None:
+    """After 500 steps of 16 rows the weights still are the direct solution, P still symmetric."""
+    ridge = RidgeDistiller(HIDDEN, CPU, features=8)
+    ridge.slots.reserve(1)
+    ridge.reset(0, 0)
+    prior = torch.full((9,), RIDGE, dtype=torch.float64)
+    prior[-1] = BIAS_RIDGE
+    gram, cross = prior.diag(), torch.zeros(9, HIDDEN, dtype=torch.float64)
+    for place in range(500):
+        h1, hL = states(1, 16, place)
+        step(ridge, h1, hL, torch.ones(1, 16))
+        phi = ridge.features(h1)[0].double()
+        gram += phi.T @ phi
+        cross += phi.T @ hL[0].double()
+    P, direct = ridge.slots["P"][0].double(), torch.linalg.solve(gram, cross)
+
+    assert (ridge.slots["W"][0] - direct).norm() < 1e-3 * direct.norm()
+    assert (P - P.T).norm() < 1e-3 * P.norm()
+    assert torch.linalg.eigvalsh(P).min() > 0
+
+
 def test_swiglu_is_the_written_formula() -> None:
     """Two residual blocks `x + W_down(silu(W_gate x) * W_up x)`, nothing else (Eq. 3)."""
     distiller = SwiGLUDistiller(HIDDEN, CPU, width=6)

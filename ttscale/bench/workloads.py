@@ -60,9 +60,12 @@ class Workload:
         )
 
     def samplers(self, seed: int) -> tuple[Sampler, Sampler]:
-        """The plain sampler and the exploring one; they differ in nothing but ESamp."""
+        """The plain sampler and the exploring one; they differ in nothing but ESamp.
+
+        Without the gate, so that every decode row is mixed from the first step on.
+        """
         plain = Sampler(max_tokens=self.tokens, min_tokens=self.tokens, seed=seed)
-        esamp = ESamp(beta=BETA, scope=self.scope, distiller=self.distiller)
+        esamp = ESamp(beta=BETA, scope=self.scope, distiller=self.distiller, gate=False)
         return plain, replace(plain, esamp=esamp)
 
 
