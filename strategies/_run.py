@@ -61,6 +61,11 @@ class _Open:
         )
 
     @property
+    def complete(self) -> bool:
+        """Whether every sample of a draw has finished."""
+        return isinstance(self.ask, Draw) and len(self.finished) == self.ask.n
+
+    @property
     def so_far(self) -> tuple[Candidate, ...]:
         """What has finished, by index."""
         return tuple(self.finished[index] for index in sorted(self.finished))
@@ -96,6 +101,7 @@ class Run(Generic[S]):
         self._watches = isinstance(strategy, Cancels)
         self._stopped = ""
         self._tell_samples = False
+        self._replayed: set[int] = set()
         self._finished: dict[int, dict[int, Candidate]] = {}
         self._open: dict[int, _Open] = {}
         self._signals: asyncio.Queue[Signal] = asyncio.Queue()
@@ -120,6 +126,10 @@ class Run(Generic[S]):
             await self._halt(list(self._open), self._stopped)
             if outcome is None:
                 outcome = await asyncio.to_thread(self._best, self._state)
+            while live and not self._signals.empty():  # finished while the last ones were stopped
+                kind, _, candidate = self._signals.get_nowait()
+                if kind == "sample":
+                    yield Event("sample", outcome, candidate)
             spent = self._meter.spent(loop.time() - begun)
             stopped = self._stopped or self._meter.stopped or outcome.stopped
             yield Event("final", replace(outcome, spent=spent, stopped=stopped))
@@ -169,7 +179,7 @@ class Run(Generic[S]):
         self._state = self._strategy.tell(self._state, ask.id, result)
         if isinstance(result, Samples):
             self._finished[ask.id] |= {c.index: c for c in result.candidates}
-        else:
+        elif ask.id not in self._replayed:
             self._meter.judge_told += result.usage
 
     async def _cancel_needless(self) -> None:
@@ -184,7 +194,8 @@ class Run(Generic[S]):
         """Stop asks and tell what has finished; `final` ones are not taken up by a later run."""
         entries = [self._open.pop(ask_id) for ask_id in ask_ids]
         for entry in entries:
-            entry.task.cancel()
+            if not entry.complete:  # else its end, with its exact usage, is on its way
+                entry.task.cancel()
         results = await asyncio.gather(*(e.task for e in entries), return_exceptions=True)
         for entry, found in zip(entries, results, strict=True):
             if isinstance(found, Samples | ScoreSheet):  # it finished while it was stopped
@@ -221,6 +232,7 @@ class Run(Generic[S]):
 
     async def _find_out(self, ask: Ask) -> Result:
         if self._record is not None and (known := self._record.told(ask)) is not None:
+            self._replayed.add(ask.id)
             return known
         if isinstance(ask, Draw):
             result: Result = await self._draw(ask)

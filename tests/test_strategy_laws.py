@@ -2,396 +2,411 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ttscale.engines import CandidateHook
 from ttscale.errors import InvalidInput
+from ttscale.esamp import ESamp
 from ttscale.sampling import Sampler
 from ttscale.strategies import (
-    BestOfN,
+    NAMES,
+    Budget,
     Draw,
-    ESampBestOfN,
-    ESampSelfConsistency,
-    ESampVerifierRerank,
+    Event,
     Outcome,
-    Score,
+    Record,
+    Result,
     SelfConsistency,
-    VerifierRerank,
+    Strategy,
+    arun,
+    chain,
+    fallback,
+    make,
+    run,
+    stream,
 )
-from ttscale.strategies.rounds import SampleState
+from ttscale.strategies.factory import NEED_VERIFIER, TAKE_VERIFIER
 from ttscale.testing import Script, Scripted, ScriptedEngine, candidate
-from ttscale.types import Candidate, Prompt, Samples, Usage
-from ttscale.verifiers import CallableVerifier, ScoreSheet, SelfJudge
+from ttscale.types import Candidate, Prompt, Samples
+from ttscale.verifiers import CallableVerifier, SelfJudge, Verifier
 from ttscale.verifiers.judge import JUDGE_QUESTION
 
-AnyStrategy = BestOfN | SelfConsistency | VerifierRerank
-Factory = Callable[[int, Sampler], AnyStrategy]
+QUESTION = "What is 3 + 4?"
+SAMPLER = Sampler(max_tokens=40)
+EXPLORING = replace(SAMPLER, esamp=ESamp(), fire_temperature=20.0)
 
 
 def likes_seven(question: str, text: str) -> float:
-    """A verifier that prefers one answer; equal for all its samples."""
-    return 0.9 if "boxed{7}" in text else 0.2
+    """A verifier that prefers one answer, and likes a first step better than another answer."""
+    return 0.8 if "boxed{7}" in text else 0.5 if "First" in text else 0.2
+
+
+LIKING = CallableVerifier(likes_seven)
+Factory = Callable[[int, Sampler], Strategy[Any]]
+
+
+def named(name: str, verifier: Verifier | None, **settings: Any) -> Factory:
+    """Makes the strategy of that name."""
+    return lambda n, sampler: make(name, n, sampler, verifier, **settings)
 
 
 FACTORIES: dict[str, Factory] = {
-    "best-of-n": lambda n, sampler: BestOfN(n, sampler),
-    "best-of-n-verified": lambda n, sampler: BestOfN(n, sampler, CallableVerifier(likes_seven)),
-    "best-of-n-judged": lambda n, sampler: BestOfN(n, sampler, SelfJudge()),
-    "self-consistency": lambda n, sampler: SelfConsistency(n, sampler),
-    "rerank": lambda n, sampler: VerifierRerank(CallableVerifier(likes_seven), n, sampler),
-    "rerank-judged": lambda n, sampler: VerifierRerank(SelfJudge(), n, sampler),
-    "esamp-best-of-n": lambda n, sampler: ESampBestOfN(n, temperature=sampler.temperature),
-    "esamp-vote": lambda n, sampler: ESampSelfConsistency(n, temperature=sampler.temperature),
-    "esamp-rerank": lambda n, sampler: ESampVerifierRerank(
-        CallableVerifier(likes_seven), n, temperature=sampler.temperature
-    ),
+    **{name: named(name, LIKING if name in NEED_VERIFIER else None) for name in NAMES},
+    **{f"{name}, verified": named(name, LIKING) for name in TAKE_VERIFIER - NEED_VERIFIER},
+    **{f"{name}, judged": named(name, SelfJudge()) for name in sorted(TAKE_VERIFIER)},
+    "weighted-vote, certain": named("weighted-vote", None, weight="self-certainty"),
+    "adaptive, in batches": named("adaptive", None, batch=2),
+    "tournament, round-robin": named("tournament", None, rule="round-robin"),
+    "tournament, lists": named("tournament", None, group=3),
+    "medoid, clusters": named("medoid", None, threshold=0.6),
+    "refine, wide": named("refine", LIKING, width=2),
+    "tree-search, wide": named("tree-search", LIKING, width=3),
+    "fallback": lambda n, s: fallback(SelfConsistency(1, s), make("best-of-n", n, s)),
+    "chain": lambda n, s: chain(SelfConsistency(n, s), make("adaptive", n, s), margin=0.9),
 }
 every_strategy = pytest.mark.parametrize("factory", FACTORIES.values(), ids=list(FACTORIES))
 
-SEVENS = [candidate(rf"So it is \boxed{{7}}, {i}.", logprob=-1.0 - i / 10) for i in range(3)]
-OTHERS = [candidate(rf"Maybe \boxed{{{i}}}.", logprob=-5.0 - i / 10) for i in (8, 9)]
-FIVE: list[Candidate] = [*SEVENS, *OTHERS]
+TEXTS: list[Scripted] = [
+    candidate(r"It is \boxed{7}.", logprob=-1.0, confidences=[5.0, 6.0]),
+    candidate(r"So it is \boxed{7}.", logprob=-2.0, confidences=[5.0, 5.0]),
+    candidate(r"Maybe \boxed{8}.", logprob=-6.0, confidences=[2.0, 2.0]),
+    candidate("First, add them.\n\n", logprob=-4.0, confidences=[2.0, 3.0]),
+]
 
 
-def judged(samples: Sequence[Scripted]) -> Script:
-    """A script that deals `samples`, and answers the judge with a mild preference for 7."""
+def scripted(texts: list[Scripted]) -> Script:
+    """Deals `texts`, ends every answer that was begun with 7, and plays both kinds of judge."""
 
     def script(prompt: Prompt, index: int) -> Scripted:
-        if JUDGE_QUESTION not in prompt.question:
-            return samples[index % len(samples)]
-        yes = -0.2 if "boxed{7}" in prompt.question else -2.0
-        return candidate("Yes", top_logprobs={"Yes": yes, "No": -1.0})
+        asked = prompt.question
+        if JUDGE_QUESTION in asked:
+            score = likes_seven("", asked)
+            return candidate("Yes", top_logprobs={"Yes": score - 1, "No": -score})
+        if "Which solution is the best?" in asked:
+            return candidate("A", top_logprobs=dict(zip("ABCD", letters(asked), strict=False)))
+        if prompt.prefix:
+            return candidate(r"So \boxed{7}.", logprob=-1.0)
+        return texts[index % len(texts)]
 
     return script
 
 
+def letters(asked: str) -> list[float]:
+    """Log-probabilities of the letters of a comparison: the solution with 7 is the best."""
+    return [-0.2 if "boxed{7}" in part else -3.0 for part in asked.split("Solution ")[1:]]
+
+
+def engine_of(texts: list[Scripted] | None = None) -> ScriptedEngine:
+    """An engine for one run."""
+    return ScriptedEngine(scripted(texts or TEXTS))
+
+
 def policy_draws(engine: ScriptedEngine) -> int:
-    """Number of samples drawn for the question itself, without the judge's."""
-    return sum(call.n for call in engine.calls if JUDGE_QUESTION not in call.prompt.question)
+    """Number of samples drawn for the question itself, without the judges'."""
+    judges = (JUDGE_QUESTION, "Which solution is the best?")
+    calls = [c for c in engine.calls if not any(j in c.prompt.question for j in judges)]
+    return sum(call.n for call in calls)
 
 
-class Meter:
-    """An engine that adds up what another one has used."""
-
-    def __init__(self, engine: ScriptedEngine) -> None:
-        self.engine = engine
-        self.usage = Usage()
-
-    @property
-    def model(self) -> str:
-        return self.engine.model
-
-    async def adraw(
-        self,
-        prompt: Prompt,
-        n: int,
-        sampler: Sampler,
-        *,
-        on_candidate: CandidateHook | None = None,
-    ) -> Samples:
-        samples = await self.engine.adraw(prompt, n, sampler, on_candidate=on_candidate)
-        self.usage += samples.usage
-        return samples
+async def found_out(engine: ScriptedEngine, ask: Any, turned: bool) -> Result:
+    """What an ask is told; samples in reverse order when `turned`."""
+    if not isinstance(ask, Draw):
+        sheet: Result = await ask.verifier.ascore(ask.prompt, ask.candidates, engine)
+        return sheet
+    samples = await engine.adraw(ask.prompt, ask.n, ask.sampler)
+    return replace(samples, candidates=samples.candidates[::-1]) if turned else samples
 
 
-async def told(
-    strategy: AnyStrategy, state: SampleState, samples: Samples, engine: ScriptedEngine
-) -> SampleState:
-    """The state after every ask was told: draws by `samples`, scores by the verifier itself."""
-    while strategy.outcome(state) is None:
+async def driven(strategy: Strategy[Any], *, turned: bool = False) -> tuple[Outcome, list[Any]]:
+    """The outcome of asking and telling by hand, and every state with a copy of it."""
+    engine = engine_of()
+    state = strategy.start(Prompt.of(QUESTION), 1)
+    seen = [(state, copy.deepcopy(state))]
+    while (outcome := strategy.outcome(state)) is None:
         state, asks = strategy.ask(state)
-        for ask in asks:
-            result: Samples | ScoreSheet = samples
-            if isinstance(ask, Score):
-                result = await ask.verifier.ascore(ask.prompt, ask.candidates, engine)
-            state = strategy.tell(state, ask.id, result)
-    return state
+        assert strategy.ask(state) == (state, ())
+        results = [(ask.id, await found_out(engine, ask, turned)) for ask in asks]
+        for ask_id, result in results[::-1] if turned else results:
+            assert strategy.outcome(state) is None
+            state = strategy.tell(state, ask_id, result)
+            seen.append((state, copy.deepcopy(state)))
+    assert strategy.ask(state)[1] == ()
+    return outcome, seen
 
 
 @every_strategy
-@pytest.mark.parametrize("n", [1, 2, 5, 16])
-def test_never_draws_more_than_n(factory: Factory, n: int) -> None:
-    """The number of samples drawn is n, and is reported."""
-    engine = ScriptedEngine(judged(FIVE))
+async def test_the_answer_is_found(factory: Factory) -> None:
+    """Where most samples, the likeliest and the verifier agree, so does every strategy."""
+    outcome = await arun(factory(4, SAMPLER), engine_of(), QUESTION, seed=1)
 
-    outcome = factory(n, Sampler()).run(engine, "What is 3 + 4?")
-
-    assert policy_draws(engine) == n
-    assert (outcome.requested, outcome.returned) == (n, n)
-
-
-@every_strategy
-def test_finds_the_answer(factory: Factory) -> None:
-    """Where majority, log-probability and verifier agree, so does the strategy."""
-    outcome = factory(5, Sampler()).run(ScriptedEngine(judged(FIVE)), "What is 3 + 4?")
-
-    assert outcome.answer == "7"
+    assert outcome.answer is not None
+    assert "7" in outcome.answer
     assert outcome.candidate is not None
-    assert outcome.candidate.text == SEVENS[0].text
-    assert (outcome.tie, outcome.reason, outcome.abstained) == (False, "", False)
-    assert outcome.margin > 0
+    assert (outcome.reason, outcome.stopped) == ("", "")
+    assert len(outcome.answers) == outcome.returned
 
 
 @every_strategy
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_same_seed_same_outcome(factory: Factory, seed: int) -> None:
-    """Two runs with one seed agree in everything, ties included."""
-    texts = [rf"\boxed{{{i}}}" for i in range(10)]
+async def test_same_seed_same_outcome(factory: Factory) -> None:
+    """Two runs with one seed agree in everything but the time they took."""
+    texts: list[Scripted] = [rf"Digit \boxed{{{i}}} it is" for i in range(10)]
 
-    def once() -> Outcome:
-        engine = ScriptedEngine(texts, seed=5)
-        verifier = CallableVerifier(likes_seven)
-        strategy = factory(6, Sampler())
-        if not isinstance(strategy, SelfConsistency) and strategy.verifier is not None:
-            strategy = replace(strategy, verifier=verifier)
-        return strategy.run(engine, "Pick a digit.", seed=seed)
+    async def once() -> Outcome:
+        engine = ScriptedEngine(scripted(texts), seed=5)
+        return await arun(factory(5, SAMPLER), engine, "Pick a digit.", seed=3)
 
-    assert once() == once()
-
-
-@every_strategy
-def test_seed_reaches_the_sampler(factory: Factory) -> None:
-    """The run's seed is the sampler's when the sampler has none."""
-    engine = ScriptedEngine(judged(FIVE))
-
-    factory(2, Sampler()).run(engine, "What is 3 + 4?", seed=11)
-
-    assert engine.calls[0].sampler.seed == 11
-
-
-@every_strategy
-def test_sampler_keeps_its_own_seed(factory: Factory) -> None:
-    """A seed set in the sampler is not overwritten by the run's."""
-    strategy = factory(2, Sampler())
-    strategy = replace(strategy, sampler=strategy.sampler.with_seed(3))
-    engine = ScriptedEngine(judged(FIVE))
-
-    strategy.run(engine, "What is 3 + 4?", seed=11)
-
-    assert engine.calls[0].sampler.seed == 3
-
-
-@every_strategy
-@settings(deadline=None, max_examples=40)
-@given(order=st.permutations(FIVE))
-def test_order_of_samples_does_not_matter(factory: Factory, order: list[Candidate]) -> None:
-    """The same samples in another order give the same answer and votes of the same weight."""
-    straight = factory(5, Sampler()).run(ScriptedEngine(judged(FIVE)), "What is 3 + 4?")
-    shuffled = factory(5, Sampler()).run(ScriptedEngine(judged(order)), "What is 3 + 4?")
-
-    assert shuffled.answer == straight.answer
-    assert shuffled.candidate is not None
-    assert straight.candidate is not None
-    assert shuffled.candidate.text == straight.candidate.text
-    votes = [[(v.answer, v.count, v.weight) for v in o.votes] for o in (straight, shuffled)]
-    assert votes[0] == votes[1]
+    assert await once() == await once()
 
 
 @every_strategy
 async def test_order_of_telling_does_not_matter(factory: Factory) -> None:
-    """Samples that are told in the order in which they finished give the same outcome."""
-    strategy, engine = factory(5, Sampler()), ScriptedEngine(judged(FIVE))
-    indexed = tuple(replace(sample, index=i) for i, sample in enumerate(FIVE))
+    """Rounds told backwards, with their samples backwards, come to the same outcome."""
+    straight, _ = await driven(factory(5, SAMPLER))
+    turned, _ = await driven(factory(5, SAMPLER), turned=True)
 
-    outcomes = []
-    for order in (indexed, indexed[::-1]):
-        state = strategy.start(Prompt.of("What is 3 + 4?"), 1)
-        state = await told(strategy, state, Samples(5, order), engine)
-        outcomes.append(strategy.outcome(state))
-
-    assert outcomes[0] == outcomes[1]
+    assert turned == straight
 
 
 @every_strategy
 async def test_states_are_never_changed(factory: Factory) -> None:
-    """ask, tell and outcome leave the state they are given as it was, so it can be resumed."""
-    strategy, engine = factory(3, Sampler()), ScriptedEngine(judged(FIVE))
-    state = strategy.start(Prompt.of("What is 3 + 4?"), 1)
-    seen: list[tuple[SampleState, SampleState]] = [(state, copy.deepcopy(state))]
-    samples = await engine.adraw(state.prompt, 3, Sampler())
+    """ask, tell, outcome and best leave the state they are given as it was."""
+    _, seen = await driven(factory(4, SAMPLER))
 
-    while strategy.outcome(state) is None:
-        state, asks = strategy.ask(state)
-        seen.append((state, copy.deepcopy(state)))
-        for ask in asks:
-            result: Samples | ScoreSheet = samples
-            if isinstance(ask, Score):
-                result = await ask.verifier.ascore(ask.prompt, ask.candidates, engine)
-            state = strategy.tell(state, ask.id, result)
-            seen.append((state, copy.deepcopy(state)))
-
-    assert all(kept == copied for kept, copied in seen)
-    resumed = await told(strategy, seen[0][0], samples, engine)
-    assert strategy.outcome(resumed) == strategy.outcome(state)
-
-
-@every_strategy
-def test_asks_once_and_waits(factory: Factory) -> None:
-    """While an ask is open there is nothing more to ask and no outcome."""
-    strategy = factory(3, Sampler())
-    state, asks = strategy.ask(strategy.start(Prompt.of("q"), None))
-
-    assert [type(ask) for ask in asks] == [Draw]
-    assert strategy.ask(state) == (state, ())
-    assert strategy.outcome(state) is None
-
-
-@every_strategy
-def test_finished_strategy_asks_for_nothing(factory: Factory) -> None:
-    """Once there is an outcome nothing more is asked for."""
-    strategy = factory(3, Sampler())
-    state, (ask,) = strategy.ask(strategy.start(Prompt.of("q"), None))
-    state = strategy.tell(state, ask.id, Samples(3, ()))
-
-    assert strategy.outcome(state) is not None
-    assert strategy.ask(state) == (state, ())
+    assert all(state == copied for state, copied in seen)
 
 
 @every_strategy
 def test_refuses_what_it_did_not_ask(factory: Factory) -> None:
-    """Telling twice, an unknown id, the wrong kind or too many samples is refused."""
-    strategy = factory(2, Sampler())
-    state, (ask,) = strategy.ask(strategy.start(Prompt.of("q"), None))
-    three = Samples(3, tuple(candidate("a", index=i) for i in range(3)))
-    twins = Samples(2, (candidate("a"), candidate("b")))
+    """A result with an unknown id, or told twice, is refused."""
+    strategy = factory(2, SAMPLER)
+    state, (ask, *_) = strategy.ask(strategy.start(Prompt.of("q"), None))
+    nothing = Samples(ask.n if isinstance(ask, Draw) else 0, ())
 
-    with pytest.raises(InvalidInput, match="nothing with id 9"):
-        strategy.tell(state, 9, Samples(2, ()))
-    with pytest.raises(InvalidInput, match="must be told Samples, got ScoreSheet"):
-        strategy.tell(state, ask.id, ScoreSheet(()))
-    with pytest.raises(InvalidInput, match=r"indexes \[0, 1, 2\]"):
-        strategy.tell(state, ask.id, three)
-    with pytest.raises(InvalidInput, match=r"indexes \[0, 0\]"):
-        strategy.tell(state, ask.id, twins)
-    done = strategy.tell(state, ask.id, Samples(2, ()))
-    with pytest.raises(InvalidInput, match="open id is None"):
-        strategy.tell(done, ask.id, Samples(2, ()))
+    with pytest.raises(InvalidInput, match="nothing with id"):
+        strategy.tell(state, 99, nothing)
+    with pytest.raises(InvalidInput, match="nothing with id"):
+        strategy.tell(strategy.tell(state, ask.id, nothing), ask.id, nothing)
 
 
 @every_strategy
-def test_one_failed_sample_loses_no_other(factory: Factory) -> None:
-    """M of N come back: they are used, and the failure is reported with its reason."""
-    engine = ScriptedEngine(judged([*SEVENS, RuntimeError("line dropped"), OTHERS[0]]))
+async def test_one_failed_sample_loses_no_other(factory: Factory) -> None:
+    """Of each draw one sample fails: it is reported, and the others decide."""
+    texts = [*TEXTS[:2], RuntimeError("line dropped"), TEXTS[3]]
 
-    outcome = factory(5, Sampler()).run(engine, "What is 3 + 4?")
+    outcome = await arun(factory(4, SAMPLER), engine_of(texts), QUESTION, seed=1)
 
-    assert outcome.answer == "7"
-    assert (outcome.requested, outcome.returned) == (5, 4)
-    assert [(f.index, f.reason) for f in outcome.failures] == [(3, "line dropped")]
-    assert [c.index for c in outcome.candidates] == [0, 1, 2, 4]
-    assert sorted(place for vote in outcome.votes for place in vote.members) == [0, 1, 2, 3]
-
-
-@every_strategy
-def test_one_sample_is_enough(factory: Factory) -> None:
-    """With n=1, also at temperature 0, the one sample's answer is the answer."""
-    greedy = factory(1, Sampler(temperature=0.0))
-
-    outcome = greedy.run(ScriptedEngine(judged(SEVENS)), "What is 3 + 4?")
-
-    assert outcome.answer == "7"
-    assert (outcome.returned, outcome.tie) == (1, False)
+    assert outcome.answer is not None
+    assert "7" in outcome.answer
+    assert outcome.spent.failed == len(outcome.failures)
+    assert {failure.reason for failure in outcome.failures} <= {"line dropped"}
 
 
 @every_strategy
-def test_all_abstain(factory: Factory) -> None:
-    """When no sample states an answer there is none, and the reason counts those cut off."""
-    mute = candidate("Well, let me see", logprob=-1.0, finish_reason="length")
-    engine = ScriptedEngine(judged([mute, "Hmm."]))
+async def test_one_sample_is_enough(factory: Factory) -> None:
+    """With n=1 the one sample's answer is the answer."""
+    outcome = await arun(factory(1, SAMPLER), engine_of(TEXTS[:3]), QUESTION)
 
-    outcome = factory(4, Sampler()).run(engine, "What is 3 + 4?")
-
-    assert outcome.answer is None
-    assert outcome.abstained
-    assert outcome.votes == ()
-    assert outcome.answers == (None,) * 4
-    assert outcome.truncated == 2
-    assert outcome.reason == "none of the 4 samples states an answer (2 of them cut off)"
+    assert outcome.answer is not None
+    assert "7" in outcome.answer
+    assert outcome.tie is False
 
 
 @every_strategy
-def test_all_failed(factory: Factory) -> None:
+async def test_all_abstain(factory: Factory) -> None:
+    """When nothing is written there is no answer, and the reason says why."""
+    mute = ScriptedEngine([candidate("", finish_reason="length", logprob=-1.0)])
+
+    outcome = await arun(factory(3, SAMPLER), mute, QUESTION)
+
+    assert (outcome.answer, outcome.abstained) == (None, True)
+    assert "states an answer" in outcome.reason
+
+
+@every_strategy
+async def test_all_failed(factory: Factory) -> None:
     """When no sample comes back the reason of the first failure is told."""
-    outcome = factory(3, Sampler()).run(ScriptedEngine([RuntimeError("no memory")]), "q")
+    outcome = await arun(factory(3, SAMPLER), ScriptedEngine([RuntimeError("no memory")]), "q")
 
     assert (outcome.answer, outcome.candidate, outcome.returned) == (None, None, 0)
-    assert len(outcome.failures) == 3
-    assert outcome.reason == "none of the 3 samples came back: no memory"
+    assert outcome.spent.failed == len(outcome.failures) > 0
+    assert "came back: no memory" in outcome.reason
 
 
 @every_strategy
-def test_usage_adds_up(factory: Factory) -> None:
-    """The usage is that of every draw made, the verifier's included."""
-    engine = Meter(ScriptedEngine(judged(FIVE)))
+async def test_usage_adds_up(factory: Factory) -> None:
+    """What was spent is what the engine did, and what the strategy reports."""
+    engine = engine_of()
 
-    outcome = factory(5, Sampler()).run(engine, "What is 3 + 4?")
+    outcome = await arun(factory(4, SAMPLER), engine, QUESTION, seed=1)
 
-    assert outcome.usage == engine.usage
-    assert outcome.usage.completion_tokens >= sum(c.token_count for c in outcome.candidates)
-
-
-@every_strategy
-async def test_sync_equals_async(factory: Factory) -> None:
-    """`run` and `arun` give equal outcomes, also where an event loop already runs."""
-    strategy = factory(5, Sampler())
-    prompt = Prompt.of("What is 3 + 4?")
-
-    waited = strategy.run(ScriptedEngine(judged(FIVE)), prompt, seed=4)
-    awaited = await strategy.arun(ScriptedEngine(judged(FIVE)), prompt, seed=4)
-
-    assert waited == awaited
-    assert waited.prompt == prompt
+    spent = outcome.spent
+    assert spent.usage + spent.judge_usage == outcome.usage
+    assert spent.samples + spent.failed + spent.cancelled == policy_draws(engine)
+    assert spent.judge == sum(call.n for call in engine.calls) - policy_draws(engine)
+    assert outcome.requested == policy_draws(engine)
 
 
 @every_strategy
-def test_hook_sees_every_sample(factory: Factory) -> None:
-    """`on_candidate` is called with the samples, and not with a verifier's own draws."""
-    seen: list[Candidate] = []
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+async def test_no_more_samples_than_the_budget_has(factory: Factory, limit: int) -> None:
+    """The limit is never exceeded; a strategy that it stops says so and gives its best."""
+    engine = engine_of(TEXTS[:3])
 
-    outcome = factory(5, Sampler()).run(
-        ScriptedEngine(judged(FIVE)), "What is 3 + 4?", on_candidate=seen.append
+    outcome = await arun(
+        factory(4, SAMPLER), engine, QUESTION, seed=1, budget=Budget(max_samples=limit)
     )
 
-    assert sorted(seen, key=lambda c: c.index) == list(outcome.candidates)
+    assert policy_draws(engine) <= limit
+    assert outcome.answer is not None
+    whole = await arun(factory(4, SAMPLER), engine_of(TEXTS[:3]), QUESTION, seed=1)
+    if whole.spent.samples > limit:
+        assert outcome.stopped == f"the budget's max_samples={limit} is used up"
+    else:
+        assert (outcome.stopped, outcome.answer) == ("", whole.answer)
 
 
 @every_strategy
-@pytest.mark.parametrize("n", [0, -1, 1.5, True, "4"])
-def test_bad_n_is_refused(factory: Factory, n: int) -> None:
-    """A number of samples below one or not whole is refused before anything is drawn."""
-    with pytest.raises(InvalidInput, match="n must be a whole number of at least 1"):
-        factory(n, Sampler())
+@pytest.mark.parametrize("limit", [180, 260, 400, 700])
+async def test_no_more_tokens_than_the_budget_has(factory: Factory, limit: int) -> None:
+    """Tokens read and written, judges' included, stay below the limit, whatever is drawn."""
+    long: list[Scripted] = [rf"\boxed{{7}} {'word ' * 60}", rf"\boxed{{7}} {'word ' * 10}"]
+
+    outcome = await arun(
+        factory(4, SAMPLER), engine_of(long), QUESTION, seed=1, budget=Budget(max_tokens=limit)
+    )
+
+    assert outcome.spent.tokens <= limit
+    assert outcome.returned >= 1 or outcome.stopped
 
 
 @every_strategy
-def test_many_greedy_samples_are_refused(factory: Factory) -> None:
-    """At temperature 0 all samples would be equal, so n above 1 is refused."""
-    with pytest.raises(InvalidInput, match="n must be 1 at temperature 0"):
-        factory(2, Sampler(temperature=0.0))
+async def test_a_deadline_keeps_what_has_finished(factory: Factory) -> None:
+    """When the time is up open samples are cancelled in the engine, and the finished ones count."""
+
+    async def gate(prompt: Prompt, index: int) -> None:
+        if index > 1 or prompt.prefix:
+            await asyncio.Event().wait()
+
+    engine = ScriptedEngine(scripted(TEXTS[:3]), gate=gate)
+    budget = Budget(deadline_seconds=0.15)
+
+    outcome = await arun(factory(4, SAMPLER), engine, QUESTION, seed=1, budget=budget)
+
+    assert outcome.returned >= 1
+    assert outcome.spent.cancelled == engine.cancelled
+    assert bool(engine.cancelled) == ("deadline_seconds=0.15 is over" in outcome.stopped)
 
 
 @every_strategy
-def test_bad_kind_is_refused(factory: Factory) -> None:
-    """An unknown kind of answer is refused, and the legal ones are named."""
-    strategy = factory(2, Sampler())
+async def test_a_stopped_run_goes_on_without_drawing_again(
+    factory: Factory, tmp_path: Path
+) -> None:
+    """What a budget left over is drawn by the next run alone; a third run draws nothing."""
+    path, same = tmp_path / "run.jsonl", [TEXTS[0]]
+    whole = engine_of(same)
+    outcome = await arun(factory(4, SAMPLER), whole, QUESTION, seed=1)
+    engines = [engine_of(same) for _ in range(3)]
 
-    with pytest.raises(InvalidInput, match="kind must be one of auto, choice, math, number, text"):
-        replace(strategy, kind="poem")
+    budgets = (Budget(max_samples=3), None, None)
+    made = [
+        await arun(
+            factory(4, SAMPLER), engine, QUESTION, seed=1, budget=budget, record=Record.open(path)
+        )
+        for engine, budget in zip(engines, budgets, strict=True)
+    ]
+
+    assert policy_draws(engines[0]) + policy_draws(engines[1]) == policy_draws(whole)
+    assert made[1].answer == outcome.answer
+    assert [c.text for c in made[1].candidates] == [c.text for c in outcome.candidates]
+    assert engines[2].calls == []
+    assert replace(made[2], spent=made[1].spent) == made[1]
+    assert made[2].spent.tokens == 0
+
+
+@every_strategy
+async def test_a_stream_ends_with_the_outcome(factory: Factory) -> None:
+    """Each sample is an event with the best so far; the last event has what `arun` returns."""
+    told: list[Event] = []
+    async for event in stream(factory(4, SAMPLER), engine_of(), QUESTION, seed=1):
+        told.append(event)
+    outcome = await arun(factory(4, SAMPLER), engine_of(), QUESTION, seed=1)
+
+    samples = [event for event in told if event.kind == "sample"]
+    assert told[-1].kind == "final"
+    assert replace(told[-1].outcome, spent=outcome.spent) == outcome
+    assert len(samples) == outcome.spent.samples
+    assert all(event.candidate is not None for event in samples)
+    assert all(event.outcome.answer or event.outcome.reason for event in told)
+
+
+@every_strategy
+async def test_cancelling_the_caller_cancels_the_engine(factory: Factory) -> None:
+    """Nothing goes on when whoever waits for the outcome has gone."""
+    waiting = asyncio.Event()
+
+    async def gate(prompt: Prompt, index: int) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    engine = ScriptedEngine(TEXTS, gate=gate)
+    running = asyncio.create_task(arun(factory(3, SAMPLER), engine, QUESTION))
+    await waiting.wait()
+    running.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert engine.cancelled == policy_draws(engine)
+
+
+@every_strategy
+async def test_any_sampler_will_do(factory: Factory) -> None:
+    """ESamp and FIRE settings reach every draw of the question."""
+    engine = engine_of()
+
+    outcome = await arun(factory(3, EXPLORING), engine, QUESTION, seed=1)
+
+    own = [call.sampler for call in engine.calls if call.sampler.temperature > 0]
+    assert own
+    assert all((s.esamp, s.fire_temperature) == (ESamp(), 20.0) for s in own)
+    assert outcome.answer is not None
+
+
+@every_strategy
+async def test_every_draw_has_a_seed_of_its_own(factory: Factory) -> None:
+    """The run's seed is that of the first draw; no other draw repeats it."""
+    engine = engine_of()
+
+    await arun(factory(4, SAMPLER), engine, QUESTION, seed=11)
+
+    seeds = [call.sampler.seed for call in engine.calls if call.sampler.temperature > 0]
+    assert seeds[0] == 11
+    assert len(set(seeds)) == len(seeds)
 
 
 @every_strategy
 @pytest.mark.parametrize("seed", [-1, 2**31, True])
 def test_bad_seed_is_refused(factory: Factory, seed: int) -> None:
     """A seed out of range is refused before anything is drawn."""
-    engine = ScriptedEngine(judged(FIVE))
+    engine = engine_of()
 
     with pytest.raises(InvalidInput, match="seed must be a whole number"):
-        factory(2, Sampler()).run(engine, "q", seed=seed)
+        run(factory(2, SAMPLER), engine, "q", seed=seed)
 
     assert engine.calls == []
+
+
+@every_strategy
+def test_samples_are_told_to_the_hook(factory: Factory) -> None:
+    """`on_candidate` sees each sample once, and none of a verifier's own."""
+    seen: list[Candidate] = []
+    engine = engine_of()
+
+    run(factory(4, SAMPLER), engine, QUESTION, seed=1, on_candidate=seen.append)
+
+    assert len(seen) == policy_draws(engine)

@@ -80,7 +80,8 @@ class ScriptedEngine:
     A sequence is dealt from its start for every draw, over again when it is shorter than the draw;
     with `seed` each draw picks from it at random instead, by that seed, the sampler's seed and the
     prompt. A function is asked for each sample with the prompt and the sample's index. An exception
-    among the scripted samples makes that sample fail with its message.
+    among the scripted samples makes that sample fail with its message. A sample of more tokens than
+    the sampler's `max_tokens` is cut off there.
 
     Args:
         script: The samples, or the function that makes them.
@@ -138,7 +139,10 @@ class ScriptedEngine:
         sampler.check_count(n)
         self.calls.append(Call(prompt, n, sampler))
         picks = self._picks(prompt, n, sampler)
-        jobs = [self._finish(prompt, i, pick, on_candidate) for i, pick in enumerate(picks)]
+        longest = sampler.max_tokens
+        jobs = [
+            self._finish(prompt, i, pick, longest, on_candidate) for i, pick in enumerate(picks)
+        ]
         return self._samples(prompt, await gather(jobs), sampler)
 
     def _picks(self, prompt: Prompt, n: int, sampler: Sampler) -> list[Scripted]:
@@ -151,7 +155,12 @@ class ScriptedEngine:
         return [dice.choice(self._script) for _ in range(n)]
 
     async def _finish(
-        self, prompt: Prompt, index: int, pick: Scripted, hook: CandidateHook | None
+        self,
+        prompt: Prompt,
+        index: int,
+        pick: Scripted,
+        longest: int,
+        hook: CandidateHook | None,
     ) -> Candidate | Failure:
         if self._gate is not None:
             try:
@@ -162,6 +171,7 @@ class ScriptedEngine:
         if isinstance(pick, Exception):
             return Failure(index, str(pick))
         made = candidate(pick, index=index) if isinstance(pick, str) else replace(pick, index=index)
+        made = _cut(made, longest)
         if hook is not None:
             hook(made)
         return made
@@ -177,6 +187,16 @@ class ScriptedEngine:
             usage=Usage(_words(prompt), sum(c.token_count for c in candidates)),
             esamp=self._esamp if sampler.esamp is not None else None,
         )
+
+
+def _cut(made: Candidate, longest: int) -> Candidate:
+    """The sample as an engine cuts it off at `max_tokens`; words stand for tokens."""
+    if made.token_count <= longest:
+        return made
+    words = made.text.split(" ")
+    return replace(
+        made, text=" ".join(words[:longest]), token_count=longest, finish_reason="length"
+    )
 
 
 def _words(prompt: Prompt) -> int:
