@@ -145,6 +145,17 @@ def test_defaults_are_safe_on_a_cpu_and_give_way(monkeypatch: pytest.MonkeyPatch
     assert given.enforce_eager is False
 
 
+@pytest.mark.engine
+def test_front_ends_without_python_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There requests would pass by admission, and ESamp would silently do nothing."""
+    monkeypatch.setenv(PLUGINS, "ttscale")
+
+    assert main(["--grpc"]) == 2
+    assert "needs vLLM's own HTTP front end" in capsys.readouterr().err
+
+
 def test_a_server_is_not_started_without_our_entry_points(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,13 +57,23 @@ def allow_plugins() -> None:
 
 
 def parse(argv: Sequence[str]) -> Any:
-    """The arguments as vLLM reads them, with our defaults where nothing was given."""
+    """The arguments as vLLM reads them, with our defaults where nothing was given.
+
+    Raises:
+        InvalidInput: They ask for a front end that runs no Python, and so none of this.
+    """
+    from vllm import envs
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser = make_arg_parser(FlexibleArgumentParser(prog="ttscale serve"))
     parser.set_defaults(model=models.EMBEDDED, **cpu_safe_defaults())
     args = parser.parse_args(list(argv))
+    if envs.VLLM_USE_RUST_FRONTEND or args.grpc:
+        raise InvalidInput(
+            "ttscale serve needs vLLM's own HTTP front end: drop --grpc, and unset "
+            "VLLM_USE_RUST_FRONTEND"
+        )
     args.model = args.model_tag or args.model
     args.model_tag = None
     if args.model == models.EMBEDDED:
