@@ -50,6 +50,9 @@ class Server:
         """Whether the header carries the one key."""
         return request.headers.get("authorization") in (None, "Bearer right")
 
+    def check(self, body: Mapping[str, Any]) -> None:
+        """Every body is well-formed."""
+
     async def complete(self, body: Mapping[str, Any], request: Request) -> bytes:
         """The next scripted answer."""
         self.bodies.append(dict(body))
@@ -292,6 +295,7 @@ async def test_an_error_of_the_server_comes_through(
         ({"n": 4}, "the number of samples is ttscale.n"),
         ({"temperature": 0}, "n must be 1 at temperature 0"),
         ({"temperature": 9}, "temperature must be a number in [0, 2], got 9"),
+        ({"max_tokens": 0}, "max_tokens must be a whole number of at least 1, got 0"),
         ({"use_beam_search": True}, "use_beam_search does not go together"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "role must be one of"),
     ],

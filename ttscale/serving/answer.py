@@ -50,7 +50,8 @@ def first_chunk(head: Head) -> bytes:
 
 def progress(done: int, requested: int) -> bytes:
     """A comment, which every client of server-sent events passes over."""
-    return f": ttscale {done} of {requested} samples\n\n".encode()
+    whole = f" of {requested}" if done <= requested else ""  # some strategies draw in rounds
+    return f": ttscale {done}{whole} samples\n\n".encode()
 
 
 def last_chunks(

@@ -65,6 +65,14 @@ class Backend(Protocol):
         """Whether the request carries a key that the server takes."""
         ...
 
+    def check(self, body: Mapping[str, Json]) -> None:
+        """Check the fields of a body of the chat route, before anything is read of it.
+
+        Raises:
+            Refused: A field has the wrong type or an illegal value.
+        """
+        ...
+
     async def complete(self, body: Mapping[str, Json], request: Request) -> bytes:
         """Answer one body of the chat route that is not streamed, as JSON.
 

@@ -113,14 +113,19 @@ class Job:
     tells_usage: bool = False
 
 
+def fields_of(body: ChatBody) -> dict[str, Any]:
+    """The fields of the chat route that were given, without those that say how to answer."""
+    return body.model_dump(exclude={"ttscale", "stream", "stream_options"}, exclude_unset=True)
+
+
 def read(body: ChatBody, facts: Facts) -> Job:
-    """Read a request.
+    """Read a request whose fields the server has checked.
 
     Raises:
         InvalidInput: A field is refused, or cannot go together with a strategy.
     """
     options = body.ttscale or Options()
-    raw = body.model_dump(exclude={"ttscale", "stream", "stream_options"}, exclude_unset=True)
+    raw = fields_of(body)
     _refuse(raw)
     sampler, seed = _sampler(raw, facts, options), raw.get("seed")
     form = _form(raw)
@@ -173,8 +178,7 @@ def _sampler(raw: Mapping[str, Any], facts: Facts, options: Options) -> Sampler:
     for name in SAMPLED:
         value = raw.get(name)
         settings[name] = facts.sampling.get(name) if value is None else value
-    longest = raw.get("max_completion_tokens", raw.get("max_tokens"))
-    settings["max_tokens"] = longest or facts.sampling.get("max_tokens") or facts.max_tokens
+    settings["max_tokens"] = _longest(raw, facts)
     settings["stop"] = _stops(raw.get("stop"))
     extra = raw.get("vllm_xargs") or {}
     settings["esamp"] = _esamp(options, extra, facts)
@@ -185,6 +189,13 @@ def _sampler(raw: Mapping[str, Any], facts: Facts, options: Options) -> Sampler:
     if settings["top_k"] is not None:
         settings["top_k"] = max(settings["top_k"], 0)  # vLLM also takes -1 for all
     return Sampler(**{name: value for name, value in settings.items() if value is not None})
+
+
+def _longest(raw: Mapping[str, Any], facts: Facts) -> object:
+    """Longest answer: as OpenAI names it, as it once did, the model's own, or what there is."""
+    given = (raw.get("max_completion_tokens"), raw.get("max_tokens"))
+    known = (*given, facts.sampling.get("max_tokens"), facts.max_tokens)
+    return next(value for value in known if value is not None)
 
 
 def _stops(stop: object) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from ttscale.errors import InvalidInput, MissingDependency, TTScaleError
 from ttscale.esamp.settings import ESamp
 from ttscale.serving import answer
 from ttscale.serving.backend import Backend, Failed, Refused
-from ttscale.serving.body import ChatBody, Job, read
+from ttscale.serving.body import ChatBody, Job, fields_of, read
 from ttscale.serving.choice import choose
 from ttscale.serving.engine import ChatEngine
 from ttscale.serving.strategy import VERIFIERS
@@ -94,6 +94,7 @@ async def esamp(
 @router.post("/chat/completions", responses=ERRORS)
 async def chat(body: ChatBody, server: Server, request: Request) -> Response:
     """Answer a chat request with the message that a strategy chooses."""
+    server.check(fields_of(body))
     run = _Run(server, read(body, server.facts), request)
     if not run.job.streams:
         return await _unless_gone(run.whole(), request)

@@ -27,6 +27,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
+from vllm.exceptions import VLLMError
 
 from ttscale.engines._wire import Json
 from ttscale.errors import EngineError, TTScaleError
@@ -107,16 +108,18 @@ class VLLMServer:
         """Whether the request carries one of the server's keys, if it has any."""
         return self._guard is None or bool(self._guard.verify_token(request.headers))
 
+    def check(self, body: Mapping[str, Json]) -> None:
+        """Check a body by vLLM's own model of the chat route; see `Backend.check`."""
+        _asked(body)
+
     async def complete(self, body: Mapping[str, Json], request: Request) -> bytes:
         """Answer one body through vLLM's own chat handler; see `Backend.complete`."""
         handler = self._state.openai_serving_chat
         if handler is None:
             raise Refused("this model has no chat route", 404)
+        asked = _asked(body)
         try:
-            asked = ChatCompletionRequest.model_validate(body)
             answer = await handler.create_chat_completion(asked, request)
-        except ValidationError as error:
-            raise Refused(_in_short(error)) from None
         except Exception as error:  # vLLM's own table says what each one means
             raise _meaning(create_error_response(error)) from error
         if isinstance(answer, ErrorResponse):
@@ -161,6 +164,20 @@ def _guard(args: Namespace) -> Any:
 
 async def _no_app(scope: Scope, receive: Receive, send: Send) -> None:
     """Stands where a middleware wants an application."""
+
+
+def _asked(body: Mapping[str, Json]) -> ChatCompletionRequest:
+    """The body as vLLM reads it.
+
+    Raises:
+        Refused: A field is illegal.
+    """
+    try:
+        return ChatCompletionRequest.model_validate(dict(body))
+    except ValidationError as error:
+        raise Refused(_in_short(error)) from None
+    except VLLMError as error:  # of its validators
+        raise _meaning(create_error_response(error)) from None
 
 
 def _meaning(answer: ErrorResponse) -> Refused | Failed:
