@@ -16,6 +16,7 @@ from ttscale.sampling import Sampler
 from ttscale.strategies.messages import places_of
 from ttscale.types import ROLES, Candidate, Message, Prompt, Samples, Usage, confidence
 
+MEDIA = frozenset({"audio", "file", "image", "image_url", "input_audio", "video"})
 _ROLE_OF = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
 
@@ -158,6 +159,7 @@ async def from_engine(
 
     Those of which `wanted.finished` has been told are not told of again.
     """
+    _check_text(wanted.messages)
     prompt = replace(to_prompt(wanted.messages), prefix=wanted.prefix)
     told: set[int] = set()
 
@@ -190,6 +192,17 @@ def _generation(candidate: Candidate, message: AIMessage) -> ChatGeneration:
     reason = "tool_calls" if message.tool_calls else candidate.finish_reason
     info = {"finish_reason": reason, "candidate": candidate}
     return ChatGeneration(message=message, generation_info=info)
+
+
+def _check_text(messages: Sequence[BaseMessage]) -> None:
+    """Raise InvalidInput for what an engine would never see."""
+    blocks = [b for m in messages if isinstance(m.content, list) for b in m.content]
+    kinds = {str(block.get("type")) for block in blocks if isinstance(block, dict)}
+    if media := sorted(kinds & MEDIA):
+        raise InvalidInput(
+            f"an engine takes text alone, got a message with {', '.join(media)}; start a server "
+            "with a model that takes it, and give base_url in place of engine"
+        )
 
 
 def to_prompt(messages: Sequence[BaseMessage]) -> Prompt:

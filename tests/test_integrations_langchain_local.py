@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import runpy
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -20,6 +23,7 @@ from ttscale.integrations._langchain_local import call_schema, form_schema
 from ttscale.integrations.langchain import ChatESamp, ESampLLM
 from ttscale.testing import ScriptedEngine
 
+PAGE = Path(__file__).parent.parent / "docs" / "langchain.md"
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
 
@@ -147,6 +151,17 @@ def test_what_an_engine_cannot_do_is_said(bound: Callable[[ChatESamp], Any], mes
     assert not engine.calls
 
 
+def test_images_are_refused_rather_than_dropped() -> None:
+    """An engine would answer without having seen them; blocks of text are no trouble."""
+    engine = ScriptedEngine(["a"])
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    with pytest.raises(ModelError, match="text alone, got a message with image_url"):
+        ChatESamp(engine=engine).invoke([HumanMessage([picture])])
+
+    ChatESamp(engine=engine).invoke([HumanMessage([{"type": "text", "text": "What?"}])])
+    assert engine.calls[0].prompt.question == "What?"
+
+
 def test_shared_parts_of_schemas_are_found_from_the_root() -> None:
     """`$ref` counts from the whole schema, in which the arguments lie deeper than before."""
     parameters = {"$ref": "#/$defs/P", "$defs": {"P": {"type": "object"}}}
@@ -234,3 +249,24 @@ def test_the_embedded_model_fills_in_a_form(engine: LocalEngine, method: Method)
     found = model.with_structured_output(Verdict, method=method).invoke("Is snow white?")
 
     assert isinstance(found, Verdict)
+
+
+@pytest.mark.engine
+def test_the_program_on_the_page_runs(
+    engine: LocalEngine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first program of docs/langchain.md, with the tests' engine as the embedded one."""
+    monkeypatch.setattr(_langchain_embedded.EMBEDDED, "_running", engine)
+    monkeypatch.delenv("TTSCALE_API_BASE", raising=False)
+    found = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    program = tmp_path / "program.py"
+    program.write_text(found.group(1), encoding="utf-8")
+
+    answer = runpy.run_path(str(program))["chat"].invoke("What is 3 + 4?")
+    assert answer.response_metadata["model_name"] == models.EMBEDDED
+    assert answer.response_metadata["ttscale"]["returned"] == 8
+    assert capsys.readouterr().out.endswith("\n")
