@@ -1,13 +1,7 @@
-"""`ChatESamp` with the embedded model: LangChain's standard tests, forms, and the examples.
-
-Tools are left to the scripted server: the model's chat template does not show them to the model.
-"""
+"""`ChatESamp` with the embedded model on a real server: LangChain's standard tests, and forms."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import pytest
@@ -15,11 +9,10 @@ from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from pydantic import BaseModel
 
-from ttscale import LocalEngine, models
+from ttscale import models
 from ttscale.integrations.langchain import ChatESamp
 
 pytestmark = pytest.mark.engine
-EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 class Verdict(BaseModel):
@@ -32,16 +25,6 @@ class Verdict(BaseModel):
 def url(server_url: str) -> None:
     """The standard tests take the address from their class."""
     TestStandard.url = server_url
-
-
-def load(name: str) -> ModuleType:
-    """An example as a module."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class TestStandard(ChatModelIntegrationTests):
@@ -84,17 +67,3 @@ def test_answers_in_a_form(server_url: str) -> None:
     found = model.with_structured_output(Verdict, method="json_schema").invoke("Is snow white?")
 
     assert isinstance(found, Verdict)
-
-
-def test_the_chain_example_runs(engine: LocalEngine) -> None:
-    """`examples/langchain_chain.py` answers with the embedded model, in the process."""
-    chain = load("langchain_chain").make_chain(engine, n=2, max_tokens=8)
-
-    assert isinstance(chain.invoke({"question": "What is 2 + 3?"}), str)
-
-
-def test_the_agent_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """`examples/langchain_agent.py` runs against its stand-in for a server."""
-    load("langchain_agent").main([])
-
-    assert "17 * 3 is 51" in capsys.readouterr().out
