@@ -33,7 +33,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with keys, and ESamp for every request that says nothing."""
     folder = tmp_path_factory.mktemp("tiny")
     model = make_tiny_llama(folder / "model")
-    args = [str(model), *FAULTS["SERVER"], "--esamp-beta", "0.5", "--api-key", *KEYS]
+    args = [
+        str(model),
+        *FAULTS["SERVER"],
+        "--esamp-beta",
+        "0.5",
+        "--no-esamp-gate",
+        "--api-key",
+        *KEYS,
+    ]
     environment = FAULTS["ENVIRONMENT"]
     with RunningServer(args, environment=environment, log=folder / "log") as started:
         yield started
@@ -82,7 +90,7 @@ def test_defaults_apply_to_requests_that_say_nothing(client: httpx.Client) -> No
     assert between == before + 5
     assert rows(client) == between
     told = client.get("/ttscale/v1/models").json()["ttscale"]["esamp"]
-    assert told["defaults"] == {"esamp_beta": 0.5}
+    assert told["defaults"] == {"esamp_beta": 0.5, "esamp_gate": False}
 
 
 def test_two_keys_of_the_server_never_share(client: httpx.Client) -> None:

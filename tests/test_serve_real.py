@@ -6,13 +6,18 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from ttscale import ESamp, Sampler, ServerEngine
+
 pytestmark = pytest.mark.engine
+# without the gate every decode row is mixed, so that counts are known
+OPEN = {"esamp_beta": 0.5, "esamp_gate": 0}
 RANGE = "esamp_beta must be a number in [0, 4], got 9"
 TEXT = {"/v1/completions": {"prompt": "One, two,"}}
 CHAT = {"/v1/chat/completions": {"messages": [{"role": "user", "content": "Name a colour."}]}}
@@ -23,6 +28,7 @@ WEATHER = {
     "function": {
         "name": "weather",
         "description": "Weather of a city",
+        "strict": True,
         "parameters": {
             "type": "object",
             "properties": {"city": {"type": "string", "enum": ["Oslo", "Rome"]}},
@@ -63,7 +69,7 @@ def test_every_route_takes_esamp_keys(
     n = {} if route.endswith("responses") else {"n": 3}
     before = report(client)["total"]["rows_mixed"]
     asked = {**body, **n, **limit(route, 6), "stream": stream, "ignore_eos": True}
-    answer = client.post(route, json={**asked, "vllm_xargs": {"esamp_beta": 0.5}})
+    answer = client.post(route, json={**asked, "vllm_xargs": OPEN})
 
     assert answer.status_code == 200, answer.text
     assert "error" not in answer.text[:200]
@@ -86,7 +92,7 @@ def test_every_route_refuses_bad_keys_with_the_range(
 def test_two_callers_never_share_a_group_of_one_name(client: httpx.Client) -> None:
     """Each sees what happened in a group of that name of its own, and nobody the other's."""
     body = {"prompt": "One, two,", "max_tokens": 5, "ignore_eos": True}
-    asked = {**body, "vllm_xargs": {"esamp_beta": 0.5, "esamp_group": "isolation"}}
+    asked = {**body, "vllm_xargs": {**OPEN, "esamp_group": "isolation"}}
     for key, times in (("alice", 2), ("bob", 1)):
         for _ in range(times):
             headers = {"authorization": f"Bearer {key}"}
@@ -124,7 +130,7 @@ def test_scope_shared_is_shared_within_one_caller(client: httpx.Client) -> None:
 def test_metrics_show_what_the_workers_did(client: httpx.Client) -> None:
     """The same numbers as the report, on the server's own page."""
     body = {"prompt": "One,", "max_tokens": 5, "ignore_eos": True}
-    client.post("/v1/completions", json={**body, "vllm_xargs": {"esamp_beta": 0.5}})
+    client.post("/v1/completions", json={**body, "vllm_xargs": OPEN})
     time.sleep(1.1)  # a snapshot of the last second would do for a scrape
     page, told = client.get("/metrics").text, report(client)
     lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
@@ -177,11 +183,25 @@ def test_an_openai_client_gets_a_strategy_by_its_base_url(server_url: str) -> No
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] in ("stop", "length")
 
 
+def test_the_server_engine_tells_what_esamp_did(server_url: str) -> None:
+    """For a draw whose samples share with no others; a group of one's own name is not told."""
+    sampler = Sampler(max_tokens=6, min_tokens=6, esamp=ESamp(beta=0.5, gate=False))
+    with ServerEngine(server_url) as engine:
+        alone = engine.draw("Name a colour.", 3, sampler)
+        named = replace(sampler, esamp=ESamp(beta=0.5, group="mine"))
+        together = engine.draw("Name a colour.", 3, named)
+
+    assert alone.esamp is not None
+    assert (alone.esamp.rows_mixed, alone.esamp.fallback_count) == (15, 0)
+    assert alone.esamp.steps_trained >= 5
+    assert together.esamp is None
+
+
 def test_tool_calls_and_json_are_constrained_and_voted_on(client: httpx.Client) -> None:
     """A forced call is legal by its grammar; a JSON answer fits its schema."""
     question = [{"role": "user", "content": "How is the weather in Oslo?"}]
     named = {"type": "function", "function": {"name": "weather"}}
-    common = {"messages": question, "max_tokens": 40, "ttscale": {"n": 3}}
+    common = {"messages": question, "max_tokens": 80, "ttscale": {"n": 3}}
     calls = client.post(
         "/ttscale/v1/chat/completions", json={**common, "tools": [WEATHER], "tool_choice": named}
     ).json()

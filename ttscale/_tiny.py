@@ -16,8 +16,10 @@ TOKENIZER = (
 SEED = 0
 
 
-def make_tiny_llama(folder: Path, *, hidden: int = 64, layers: int = 2, heads: int = 4) -> Path:
+def make_tiny_llama(folder: Path, *, hidden: int = 128, layers: int = 2, heads: int = 4) -> Path:
     """Write the model into `folder`, with the embedded model's tokenizer, and return the folder.
+
+    On a CPU vLLM has no attention for heads narrower than 32.
 
     Raises:
         ModelNotFound: The embedded model is not there and cannot be fetched.
