@@ -32,6 +32,10 @@ IN_TEXT = "answers in text"
 
 MAX_WHOLE = 2**53  # above it a float no longer stands for one whole number
 
+OF_PATTERNS = ("patternProperties", "additionalProperties", "unevaluatedProperties")
+NAMED = ("properties", "$defs", "definitions", "dependentSchemas")
+DATA = ("const", "enum", "default", "examples")
+
 Check = Callable[[object], bool]
 
 
@@ -203,7 +207,9 @@ def named_tool(tool_choice: object) -> str | None:
 def schema_check(schema: Mapping[str, Any]) -> Check:
     """What says whether a value fits a JSON schema.
 
-    Without the package jsonschema, only that an object has its required members.
+    Regular expressions in it are not evaluated: one that backtracks without end would hold up all
+    other work, and guided decoding has kept to them already. Without the package jsonschema, it is
+    only checked that an object has its required members.
 
     Raises:
         InvalidInput: It is no JSON schema.
@@ -218,10 +224,12 @@ def schema_check(schema: Mapping[str, Any]) -> Check:
     kind = validator_for(schema, default=Draft202012Validator)
     try:
         kind.check_schema(schema)
+        # With a registry of its own it never fetches what a schema refers to from the network.
+        validator = kind(_without_patterns(schema), registry=Registry())
     except SchemaError as error:
         raise InvalidInput(f"a schema is no JSON schema: {error.message}; mend it") from None
-    # With a registry of its own it never fetches what a schema refers to from the network.
-    validator = kind(schema, registry=Registry())
+    except RecursionError:
+        raise InvalidInput("a schema is nested too deeply to be checked; flatten it") from None
 
     def fits(value: object) -> bool:
         try:
@@ -230,6 +238,23 @@ def schema_check(schema: Mapping[str, Any]) -> Check:
             return False  # the schema refers to what is not there, or to itself alone
 
     return fits
+
+
+def _without_patterns(schema: Any, *, names: bool = False) -> Any:
+    """A schema without regular expressions; `names` says that the keys are members' names."""
+    if isinstance(schema, list):
+        return [_without_patterns(one) for one in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    if names:
+        return {name: _without_patterns(value) for name, value in schema.items()}
+    # whether a member is an additional one cannot be told without the patterns of the others
+    dropped = {"pattern", *(OF_PATTERNS if "patternProperties" in schema else ())}
+    return {
+        key: value if key in DATA else _without_patterns(value, names=key in NAMED)
+        for key, value in schema.items()
+        if key not in dropped
+    }
 
 
 def text_fits(check: Check) -> Callable[[str], bool]:

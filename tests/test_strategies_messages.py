@@ -220,12 +220,40 @@ def test_what_is_no_schema_is_refused() -> None:
     """Before anything is drawn, with what is wrong."""
     with pytest.raises(InvalidInput, match="no JSON schema"):
         Form.of([{"function": {"name": "f", "parameters": {"type": "thing"}}}])
+    deep: dict[str, Any] = {}
+    for _ in range(3000):
+        deep = {"not": deep}
+    with pytest.raises(InvalidInput, match="nested too deeply"):
+        schema_check(deep)
 
 
 @pytest.mark.parametrize("target", ["#", "http://127.0.0.1:9/schema", "#/$defs/missing"])
 def test_schemas_that_lead_nowhere_fit_nothing(target: str) -> None:
     """References to the network are not followed, and circles end."""
     assert not schema_check({"$ref": target})({})
+
+
+def test_regular_expressions_of_schemas_are_not_evaluated() -> None:
+    """One that backtracks without end would hold up everything; the rest of the schema counts."""
+    endless = "^(a+)+$"
+    schema = {
+        "type": "object",
+        "properties": {
+            "text": {"type": "string", "pattern": endless},
+            "pattern": {"type": "integer"},
+            "kind": {"const": {"pattern": "x"}},
+        },
+        "patternProperties": {endless: {"type": "integer"}},
+        "additionalProperties": False,
+        "required": ["pattern"],
+    }
+    check = schema_check(schema)
+
+    assert check({"pattern": 1, "text": "a" * 60 + "!", "a" * 60 + "!": 1})
+    assert not check({"pattern": "1"})
+    assert not check({"text": "a"})
+    assert check({"pattern": 1, "kind": {"pattern": "x"}})
+    assert not check({"pattern": 1, "kind": {}})
 
 
 def test_without_jsonschema_required_members_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
