@@ -200,7 +200,7 @@ def test_the_same_seed_gives_the_same_distiller(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("ridge", 4 * (9 * 9 + 9 * HIDDEN)), ("swiglu", 4 * (3 * 6 * HIDDEN * 6 + 1))],
+    [("ridge", 4 * (9 * 9 + 9 * HIDDEN)), ("swiglu", 4 * (4 * 6 * HIDDEN * 6 + 1))],
 )
 def test_the_memory_formula_equals_the_bytes_held(kind: str, expected: int) -> None:
     """One slot holds what the class's docstring says."""

@@ -36,6 +36,7 @@ class Rows:
         beta: (k,) strength of each row.
         codes: (k,) FUSION_CODES of each row.
         gated: (k,) 1 for the rows whose push waits until the distiller knows something.
+        trains: The slots with a row to learn from, on the host.
         noisy: For each row that asks for noise: (its place in k, seed of its group).
     """
 
@@ -46,6 +47,7 @@ class Rows:
     beta: Tensor
     codes: Tensor
     gated: Tensor
+    trains: tuple[int, ...]
     noisy: tuple[tuple[int, int], ...] = ()
 
 
@@ -178,7 +180,7 @@ class Bank:
         groups = rows.mask.shape[0]
         healthy = (self._counts["bad"][:groups] == 0).unsqueeze(1)
         mask = rows.mask * healthy
-        self.distiller.update(pending.made, pending.target, mask)
+        self.distiller.update(pending.made, pending.target, mask, rows.trains)
         self._count_steps(rows, mask, pending.error)
 
     def _pad(self, rows: Rows, values: Tensor) -> Tensor:

@@ -36,14 +36,14 @@ class Cost:
 def bytes_per_group(distiller: str, hidden: int) -> int:
     """Bytes that one group's distiller holds.
 
-    ridge: `4 (F^2 + F hidden)` with F = 129. swiglu: `4 (3 * 2304 hidden + 1)`, parameters and
-    two moments.
+    ridge: `4 (F^2 + F hidden)` with F = 129. swiglu: `4 (4 * 2304 hidden + 1)`, parameters,
+    two moments and a gradient.
     """
     choice("distiller", distiller, DISTILLERS)
     if distiller == "ridge":
         width = RIDGE_FEATURES + 1
         return FLOAT * (width * width + width * hidden)
-    return FLOAT * (3 * _swiglu_parameters(hidden) + 1)
+    return FLOAT * (4 * _swiglu_parameters(hidden) + 1)
 
 
 def step_cost(distiller: str, hidden: int, groups: int, rows: int) -> Cost:

@@ -7,13 +7,14 @@ use are always the first `groups` of the bank, so that predict and update work o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Distiller", "Prediction", "SlotTensors"]
+__all__ = ["Distiller", "Prediction", "SlotTensors", "with_rows"]
 
 
 class Prediction(NamedTuple):
@@ -39,15 +40,24 @@ class Distiller(Protocol):
         """Estimate hL (groups, rows, hidden) from h1 (groups, rows, hidden); trains nothing."""
         ...
 
-    def update(self, made: Prediction, hL: Tensor, mask: Tensor) -> None:
+    def update(
+        self, made: Prediction, hL: Tensor, mask: Tensor, trains: Sequence[int] | None = None
+    ) -> None:
         """One training step of every group on its real rows; groups without any stay as they are.
 
         Args:
             made: What `predict` returned for these rows.
             hL: (groups, rows, hidden), float32.
             mask: (groups, rows), 1 for the rows to learn from.
+            trains: The groups that have any, where the host knows them; None reads them from
+                `mask`, which waits for the device.
         """
         ...
+
+
+def with_rows(mask: Tensor) -> list[int]:
+    """The groups with a row in `mask` (groups, rows); on a GPU this waits for the device."""
+    return [place for place, any_row in enumerate(mask.any(dim=1).tolist()) if any_row]
 
 
 class SlotTensors:

@@ -285,6 +285,7 @@ class Groups:
             beta=floats([r.beta for r in rows]),
             codes=whole([FUSION_CODES[r.fusion] for r in rows]),
             gated=floats([float(r.gated) for r in rows]),
+            trains=tuple(dict.fromkeys(s for s, r in zip(slots, rows, strict=True) if r.trains)),
             noisy=tuple(seeds),
         )
 

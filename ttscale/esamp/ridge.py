@@ -17,6 +17,8 @@ A padding row is zero in X, hence zero in K, and changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -66,7 +68,13 @@ class RidgeDistiller:
         phi = self.features(h1) * mask.unsqueeze(-1)  # X: [G, m, F]
         return Prediction(torch.bmm(phi, self.slots["W"][: h1.shape[0]]), (phi,))
 
-    def update(self, made: Prediction, hL: Tensor, mask: Tensor) -> None:
+    def update(
+        self,
+        made: Prediction,
+        hL: Tensor,
+        mask: Tensor,
+        trains: Sequence[int] | None = None,  # noqa: ARG002 - a group without rows stays by itself
+    ) -> None:
         """Take the masked rows into the regression; see the module docstring."""
         groups = hL.shape[0]
         keep = mask.unsqueeze(-1)
