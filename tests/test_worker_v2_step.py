@@ -104,6 +104,15 @@ def test_rows_follow_their_slots_in_every_step(worker: Worker) -> None:
     assert worker.steps_trained == 4
 
 
+def test_members_of_a_group_keep_their_strengths_when_rows_swap(worker: Worker) -> None:
+    """Two members of one group push differently, wherever they stand."""
+    worker.add(0, "a", admitted(beta=0.0, extra={"esamp_group": "g"}))
+    worker.add(1, "b", admitted(beta=1.0, extra={"esamp_group": "g"}))
+
+    assert worker.step((0, *DECODE), (1, *DECODE)) == [1]
+    assert worker.step((1, *DECODE), (0, *DECODE), seed=1) == [0]
+
+
 def test_a_slot_forgets_its_last_request(worker: Worker) -> None:
     """A plain request that gets the slot of an ESamp one is not mixed."""
     worker.add(2, "a", admitted())

@@ -157,7 +157,7 @@ class Runtime:
     def _plan(self) -> Plan:
         """The plan of this step; laid out anew only when rows or groups have changed."""
         live = [(i, r) for i, r in self.rows.items() if r.asked.esamp is not None and r.decodes]
-        signature = (self.groups.version, tuple((i, r.trains, r.asked.group) for i, r in live))
+        signature = (self.groups.version, tuple((i, r.trains, r.asked) for i, r in live))
         if self._planned is None or self._planned[0] != signature:
             rows = [self._row(index, row) for index, row in live]
             self._planned = (signature, self.groups.plan(rows))
