@@ -289,7 +289,7 @@ async def test_an_error_of_the_server_comes_through(
         ({"ttscale": {"group": "a b"}}, "esamp_group must be 1 to 128 letters"),
         (
             {"ttscale": {"strategy": "best-of-n", "verifier": "json-schema:/etc/passwd"}},
-            "ttscale.verifier must be one of",
+            "verifier must be one of self-judge",
         ),
         ({"ttscale": {"kind": "poem"}}, "kind must be one of"),
         ({"n": 4}, "the number of samples is ttscale.n"),

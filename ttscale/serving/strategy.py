@@ -17,25 +17,14 @@ from ttscale.strategies import (
     make,
 )
 from ttscale.strategies.factory import NEED_VERIFIER
-from ttscale.verifiers import SelfJudge, Verifier
+from ttscale.verifiers import SelfJudge, Verifier, named, names
+from ttscale.verifiers.naming import LOCAL_ONLY
 
-VERIFIERS = ("self-judge",)
-"""Verifiers that read no file and call no other host."""
+VERIFIERS = tuple(name for name in names() if name.partition(":")[0] not in LOCAL_ONLY)
+"""Verifiers that a stranger may name: they read no file and call no other host."""
 
 STEPWISE = frozenset(s.name for s in (BeamSearch, BudgetForcing, ParticleFilter, TreeSearch))
 """Strategies whose answer is put together of several samples."""
-
-
-def verifier_of(name: str | None) -> Verifier | None:
-    """The verifier of that name.
-
-    Raises:
-        InvalidInput: There is none that may be named over HTTP.
-    """
-    if name is None:
-        return None
-    _check.choice("ttscale.verifier", name, VERIFIERS)
-    return SelfJudge()
 
 
 def strategy_of(
@@ -47,7 +36,7 @@ def strategy_of(
         name: One of `NAMES`.
         n: Number of samples.
         sampler: How they are drawn.
-        verifier: One of `VERIFIERS`, or None.
+        verifier: Written as in `VERIFIERS`, or None.
         kind: Kind of answer to look for.
         structured: Whether tools or JSON are asked for.
 
@@ -61,7 +50,7 @@ def strategy_of(
             f"strategy {name!r} puts its answer together of several samples, so it takes neither "
             "tools nor response_format; choose another strategy"
         )
-    judge = verifier_of(verifier)
+    judge: Verifier | None = None if verifier is None else named(verifier, files=False)
     if judge is None and name in NEED_VERIFIER:
         judge = SelfJudge()
     return make(name, n, sampler, judge, kind)
