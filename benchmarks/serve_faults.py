@@ -26,12 +26,16 @@ import psutil
 from jsonschema import Draft202012Validator
 
 from ttscale import Sampler, ServerEngine
-from ttscale._tiny import make_tiny_llama
+from ttscale.bench.tiny import random_llama
 from ttscale.errors import TTScaleError
 from ttscale.serving.running import RunningServer
 from ttscale.types import Candidate, Prompt, Samples
 
-SERVER = ("--max-num-seqs", "64", "--max-model-len", "1024", "--dtype", "float32")
+WIDTH_AND_LAYERS = (128, 2)
+SERVER = (
+    *("--max-num-seqs", "64", "--max-model-len", "1024"),
+    *("--dtype", "float32", "--load-format", "dummy"),
+)
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 TURNS = [{"role": "user", "content": "Hi"}]
 GOOD: Mapping[str, dict[str, Any]] = {
@@ -255,8 +259,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model = make_tiny_llama(Path(folder))
-        with RunningServer([str(model), *SERVER], environment=ENVIRONMENT) as server:
+        model = random_llama(Path(folder), *WIDTH_AND_LAYERS)
+        with RunningServer([model, *SERVER], environment=ENVIRONMENT) as server:
             with httpx.Client(base_url=server.url, timeout=120, trust_env=False) as client:
                 statuses, wrong = send(client, args.count)
             print(f"malformed: {dict(statuses)}")

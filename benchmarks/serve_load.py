@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 import psutil
 
-from ttscale._tiny import make_tiny_llama
+from ttscale.bench.tiny import random_llama
 from ttscale.serving.running import RunningServer
 
 PROMPTS = (
@@ -39,7 +39,11 @@ PROMPTS = (
 )
 LONGEST = 200
 ESAMP_SHARE, CANCELLED_SHARE = 0.5, 0.1
-SERVER = ("--max-num-seqs", "64", "--max-model-len", "512", "--dtype", "float32")
+WIDTH_AND_LAYERS = (128, 2)
+SERVER = (
+    *("--max-num-seqs", "64", "--max-model-len", "512"),
+    *("--dtype", "float32", "--load-format", "dummy"),
+)
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 SETTLE_SECONDS = 20.0
 MEGABYTE = 1_000_000
@@ -257,8 +261,8 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=64)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model = make_tiny_llama(Path(folder))
-        with RunningServer([str(model), *SERVER], environment=ENVIRONMENT) as server:
+        model = random_llama(Path(folder), *WIDTH_AND_LAYERS)
+        with RunningServer([model, *SERVER], environment=ENVIRONMENT) as server:
             first = asyncio.run(load(server.url, args.at_once, args.at_once))
             print(f"warm-up: {dict(first.outcomes)}, {first.changed} changed")
             result = asyncio.run(load(server.url, args.count, args.at_once))
