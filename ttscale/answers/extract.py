@@ -1,8 +1,8 @@
 """Taking the answer out of a model's text, or abstaining: an invented answer is worse than none.
 
-Where an answer is looked for, first found first: the last box (`\\boxed`, `\\fbox`); the later of
-the last `#### value` line and the last `the answer is ...`; a text that is one value and nothing
-else; and last the fallback of the kind:
+Where an answer is looked for, first found first: the last box (`\\boxed`, `\\fbox`); the last
+`<answer>...</answer>`; the later of the last `#### value` line and the last `the answer is ...`; a
+text that is one value and nothing else; and last the fallback of the kind:
 
 - `auto`, `math`: the final sentence, if it states exactly one number or formula and denies nothing;
 - `number`: the last number of the text;
@@ -31,8 +31,11 @@ MAX_PLACEHOLDER = 40
 _BOX = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])\s*")
 _BARE_BOX = re.compile(r"[^\s$\\{}]+")
 _PLACEHOLDER = re.compile(
-    r"[\s.…?_]*|\W*(?:your |the |final )*(?:answer|result|number|value)(?: here)?\W*", re.IGNORECASE
+    r"[\s.…?_]*|(?:\\text\{)?\W*(?:your |the |final )*(?:answer|result|number|value)(?: here)?\W*",
+    re.IGNORECASE,
 )
+_TAGGED = re.compile(r"<answer>([^<]{1,600})</answer>", re.IGNORECASE)
+_VERDICTS = ("yes", "no", "true", "false")
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S[^\n]{0,200})$", re.MULTILINE)
 _LEADING_NUMBER = re.compile(rf"(?:{prose.NUMBER.pattern})(?=[\s*][^0-9]*$)")
 _LETTER = re.compile(r"[\s*_`\"'(]*([A-Za-z])(?:[)*_`\"'.:]+(?:\s.*)?|\s*)", re.DOTALL)
@@ -123,6 +126,9 @@ def _boxed(said: Stretch, kind: str) -> Answer | None:
 
 def _unboxed(text: str, kind: str) -> Answer | None:
     """The answer of a text without a box."""
+    tagged = list(_TAGGED.finditer(text))
+    if tagged and (answer := _in_tags(Stretch(tagged[-1].start(1), tagged[-1][1]), kind)):
+        return answer
     said = prose.last_statement(text)
     hashes = list(_HASHES.finditer(text))
     if hashes and (said is None or hashes[-1].start() > said.start):
@@ -138,8 +144,19 @@ def _unboxed(text: str, kind: str) -> Answer | None:
     return _lone(text, kind) or _fallback(text, kind)
 
 
+def _in_tags(said: Stretch, kind: str) -> Answer | None:
+    """What stands in answer tags, unless it is a sentence."""
+    value = read(said.text)
+    brief = len(said.text.split()) <= prose.MAX_PROSE_TEXT_WORDS
+    if value is None or (value.kind == "text" and not brief):
+        return None
+    return _boxed(said, kind)
+
+
 def _stated(said: Stretch, kind: str) -> tuple[Answer | None, bool]:
     """The answer of an answer sentence, and whether the sentence settles the matter."""
+    if kind in ("auto", "text") and said.text.strip(" *_.!").lower() in _VERDICTS:
+        return _answer(said, _words(said)), True
     if prose.NEGATION.match(said.text):
         return None, True
     if kind == "choice":
@@ -219,7 +236,7 @@ def _lone(text: str, kind: str) -> Answer | None:
         return _answer(said, _words(said))
     if kind == "choice":
         return _letter(said) if len(line) <= 3 else None
-    if kind == "auto" and line.strip(".*").lower() in ("yes", "no", "true", "false"):
+    if kind == "auto" and line.strip(".*").lower() in _VERDICTS:
         return _answer(said, _words(said))
     return None if _DANGLING.search(text) else _typed(said, kind)
 

@@ -33,7 +33,7 @@ FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
 _LETTER = re.compile(r"[\x02\s(]*([A-Z])[\x03\s).:]*")
 _LETTER_AND_TEXT = re.compile(r"[\x02\s]*(?:\(([A-Z])\)|([A-Z])[.):])[\s\x02\x03]+\S.*")
 _MONEY = re.compile(r"(-?)\s*([$€£])\s*(-?[0-9.].*)")
-_MARKED_UNIT = re.compile(r"([^\x02]*)\x02([^0-9]*?(?:\^\s*\{?-?[0-9]\}?)?[^0-9]*)")
+_MARKED_UNIT = re.compile(r"(.*)\x02([^0-9]*?(?:\^\s*\{?-?[0-9]\}?)?[^0-9]*)")
 _PLAIN_UNIT = re.compile(
     r"(-?\s*[0-9][0-9.,]*(?:/[0-9]+)?(?:\s[0-9]+/[0-9]+)?)(\s*)"
     r"([A-Za-z€£%°][A-Za-z ./'-]*(?:\^\{?[0-9]\}?)?)"
@@ -145,7 +145,10 @@ def _with_words(value: str, words: str, *, spaced: bool) -> Value | None:
 
 def _with_unit(value: str, unit: str) -> Value | None:
     content = _content(_without_name(value).strip(), 0) if value.strip() else None
-    return None if content is None else replace(content, unit=unit)
+    # `5 or 6 cm` are two lengths, but the 0.5 of `0.5 or 50%` is no percentage.
+    if content is None or (content.kind == "set" and unit == "%"):
+        return None
+    return replace(content, unit=unit)
 
 
 def _without_name(text: str) -> str:
