@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TypedDict, Unpack
+from typing import Self, TypedDict, Unpack
 
 from pydantic import SecretStr
 
@@ -139,7 +139,7 @@ class _Served:
         """Close all connections; a second call does nothing."""
         _sync.run(self._client.close())
 
-    def __enter__(self) -> _Served:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
