@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ttscale._tiny import make_tiny_llama
+from ttscale.bench.tiny import random_llama
 from ttscale.serving.running import RunningServer
 from ttscale.types import Samples
 
@@ -32,9 +32,9 @@ SHORT = {"prompt": "Once", "max_tokens": 6, "ignore_eos": True}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server with keys, and ESamp for every request that says nothing."""
     folder = tmp_path_factory.mktemp("tiny")
-    model = make_tiny_llama(folder / "model")
+    model = random_llama(folder / "model", *FAULTS["WIDTH_AND_LAYERS"])
     args = [
-        str(model),
+        model,
         *FAULTS["SERVER"],
         "--esamp-beta",
         "0.5",
