@@ -16,6 +16,7 @@ import httpx
 
 from ttscale.errors import EngineError
 
+COMMAND = ("ttscale.cli", "serve")
 POLL_SECONDS = 0.25
 STOP_SECONDS = 60.0
 SHOWN = 4000  # characters of the log that an error shows
@@ -26,6 +27,7 @@ class RunningServer:
 
     Args:
         args: Arguments of `ttscale serve`, without host and port.
+        command: What is run by this Python with `-m`.
         environment: Further environment variables.
         log: File for what the server writes; None keeps it in a temporary one.
         start_seconds: Longest time to start.
@@ -43,6 +45,7 @@ class RunningServer:
         self,
         args: Sequence[str] = (),
         *,
+        command: Sequence[str] = COMMAND,
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
         start_seconds: float = 300.0,
@@ -52,7 +55,7 @@ class RunningServer:
         self.url = f"http://127.0.0.1:{port}"
         self.log = log or Path(tempfile.mkdtemp(prefix="ttscale-server-")) / "log"
         self.process: subprocess.Popen[bytes]
-        self._command = [sys.executable, "-m", "ttscale.cli", "serve", *args, *where]
+        self._command = [sys.executable, "-m", *command, *args, *where]
         self._environment = {**os.environ, **(environment or {})}
         self._start_seconds = start_seconds
 
