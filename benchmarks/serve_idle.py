@@ -41,7 +41,8 @@ async def rate(url: str) -> float:
         sent = (client.post("/v1/completions", json={**body, "seed": k}) for k in range(REQUESTS))
         answers = await asyncio.gather(*sent)
     seconds = time.perf_counter() - started
-    return sum(answer.json()["usage"]["completion_tokens"] for answer in answers) / seconds
+    tokens: int = sum(answer.json()["usage"]["completion_tokens"] for answer in answers)
+    return tokens / seconds
 
 
 def interval(ratios: list[float], seed: int = 0) -> tuple[float, float, float]:
