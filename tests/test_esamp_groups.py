@@ -107,6 +107,25 @@ def test_the_total_counts_open_and_closed_groups() -> None:
     assert (total.rows_mixed, total.steps_trained) == (3, 2)
 
 
+def test_errors_at_the_marked_steps_are_kept() -> None:
+    """A report has the error of step 8 once a group came so far, and sums are means of groups."""
+    groups = Groups(HIDDEN, CPU)
+    one, two = groups.join("a", "one", ESamp()), groups.join("b", "two", ESamp())
+    for seed in range(9):
+        run_step(groups, rows_for([one, one, two] if seed < 8 else [one]), *states(3, seed))
+    first, second = groups.report("one"), groups.report("two")
+    groups.leave("a")
+
+    assert first is not None
+    assert second is not None
+    found = [first.relative_error_at(8), second.relative_error_at(8)]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert groups.total().relative_error_at(8) == pytest.approx((found[0] + found[1]) / 2)
+    assert groups.report("one") == first
+    assert first.relative_error_at(32) is None
+
+
 def test_beta_zero_trains_and_changes_no_number() -> None:
     """With beta 0 the state comes back bit for bit, and the distiller still learns."""
     groups = Groups(HIDDEN, CPU)

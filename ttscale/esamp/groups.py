@@ -294,4 +294,11 @@ def _report(counts: Counts, fallbacks: Counter[str], size: int) -> ESampReport:
     causes = dict(fallbacks)
     if counts.non_finite:
         causes[NON_FINITE] = counts.non_finite
-    return ESampReport(counts.rows_mixed, counts.steps_trained, causes, counts.relative_error, size)
+    return ESampReport(
+        counts.rows_mixed,
+        counts.steps_trained,
+        causes,
+        counts.relative_error,
+        size,
+        {step: (error, 1) for step, error in counts.curve.items()},
+    )
