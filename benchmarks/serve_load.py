@@ -107,7 +107,8 @@ def wishes(count: int, seed: int = 0) -> list[Wish]:
 
 async def load(url: str, count: int, at_once: int, headers: dict[str, str] | None = None) -> Result:
     """Run a load against the server at `url` and tell what it did and left."""
-    limits = httpx.Limits(max_connections=at_once + 4)
+    # the server closes connections that were idle for 5 s; whoever keeps them as long may lose one
+    limits = httpx.Limits(max_connections=at_once + 4, keepalive_expiry=2)
     async with httpx.AsyncClient(
         base_url=url, timeout=600, limits=limits, headers=headers, trust_env=False
     ) as client:
