@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dspy.configure_cache(enable_disk_cache=False)  # each run draws its own samples
     with LocalEngine(max_model_len=1024, max_num_seqs=32) as engine:
         if small:
-            optimize(engine, votes=4, train=6, dev=6, programs=0)
+            optimize(engine, votes=3, train=4, dev=4, programs=0)
         else:
             optimize(engine, votes=8, train=14, dev=28, programs=1)
 

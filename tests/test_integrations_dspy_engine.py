@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from ttscale.integrations.dspy import ESampLM, ProseAdapter, SelfConsistency
 
 pytestmark = pytest.mark.engine
 
+EXAMPLE = Path(__file__).parent.parent / "examples" / "dspy_optimize.py"
 SIGNATURE = dspy.Signature("question -> answer", "Answer briefly.")
 
 
@@ -96,6 +100,21 @@ def test_program_is_compiled_saved_and_loaded(lm: ESampLM, tmp_path: Path) -> No
     assert loaded.get_lm().engine.engine is lm.engine.engine
     again = [program(question="1 + 1 =").answer for program in (compiled, loaded)]
     assert again[0] == again[1]
+
+
+def test_example_compiles_on_the_embedded_model(
+    engine: LocalEngine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The small run of the example prints both scores with intervals, and loses no ground."""
+    main = runpy.run_path(str(EXAMPLE))["main"]
+    monkeypatch.setitem(main.__globals__, "LocalEngine", lambda **settings: nullcontext(engine))
+    main(["--small"])
+
+    shown = capsys.readouterr().out
+    scores = re.findall(r"(before|after ): (\d)/4 right = \d+% \[\d+%, \d+%\]", shown)
+    assert [name for name, _ in scores] == ["before", "after "]
+    assert int(scores[0][1]) <= int(scores[1][1])
+    assert "n = 3 votes per question" in shown
 
 
 def test_prompt_beyond_the_models_length_is_named_as_such(lm: ESampLM) -> None:
