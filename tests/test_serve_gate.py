@@ -89,6 +89,25 @@ async def test_what_is_not_refused_passes_unchanged(body: bytes) -> None:
     assert seen[0] == body
 
 
+@pytest.mark.parametrize("body", [b'{"prompt": "a", "structured_outputs": 3}', b'{"prompt": "a"}'])
+async def test_a_body_that_vllms_checks_fail_on_is_the_callers_fault(body: bytes) -> None:
+    """400, where the checks raise AttributeError; any other such error is the server's."""
+    app = FastAPI()
+
+    @app.post("/v1/completions")
+    async def route() -> None:
+        raise AttributeError("'int' object has no attribute 'get'")
+
+    app.add_middleware(Gate)
+    app.state.ttscale = SimpleNamespace(facts=Facts(("m",), 8))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        headers = {"content-type": "application/json"}
+        answer = await client.post("/v1/completions", content=body, headers=headers)
+
+    assert answer.status_code == (400 if b"structured" in body else 500)
+
+
 async def test_the_caller_is_known_behind_the_gate() -> None:
     """By the key in the header, and only for the time of the request."""
     _, seen = await send(b"{}", authorization="Bearer alice")

@@ -178,6 +178,8 @@ def _asked(body: Mapping[str, Json]) -> ChatCompletionRequest:
         raise Refused(_in_short(error)) from None
     except VLLMError as error:  # of its validators
         raise _meaning(create_error_response(error)) from None
+    except (AttributeError, TypeError) as error:  # of those that do not look at a field's type
+        raise Refused(f"a field of the body has the wrong type: {error}") from None
 
 
 def _meaning(answer: ErrorResponse) -> Refused | Failed:

@@ -1,7 +1,9 @@
 """What every HTTP request passes: who is calling, and whether its ESamp keys are legal.
 
 vLLM checks the keys when a request reaches the engine. A streamed one has its status 200 by then,
-so bad keys are found here, where they can still be answered with 400.
+so bad keys are found here, where they can still be answered with 400. And some bodies of the wrong
+type (`"structured_outputs": 3`) make vLLM 0.32's own checks fail with an AttributeError, which it
+answers with 500: those get their 400 here, too.
 """
 
 from __future__ import annotations
@@ -13,8 +15,12 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
-from ttscale.errors import InvalidInput
+from ttscale.errors import InvalidInput, TTScaleError
+from ttscale.serving.backend import Refused
 from ttscale.serving.routes import error_body
 from ttscale.worker.callers import caller, identify
 from ttscale.worker.request import read_keys
@@ -22,6 +28,11 @@ from ttscale.worker.request import read_keys
 METRICS = "/metrics"
 GUARDED = "/v1/"
 KEYS = b'"vllm_xargs"'
+MODELS: Mapping[str, Any] = {
+    "/v1/chat/completions": ChatCompletionRequest,
+    "/v1/completions": CompletionRequest,
+    "/v1/responses": ResponsesRequest,
+}
 
 
 class Gate:
@@ -39,18 +50,27 @@ class Gate:
         state = scope["app"].state
         if path.startswith(METRICS):
             await state.ttscale_metrics.refresh()
+        body = b""
         if path.startswith(GUARDED) and "json" in headers.get("content-type", ""):
             body, receive = await _read(receive)
             error = _refusal(body, state.ttscale.facts.esamp_refused)
             if error is not None:
-                status, content = error_body(error)
-                await JSONResponse(content, status)(scope, receive, send)
+                await _answer(error)(scope, receive, send)
                 return
         token = caller.set(identify(headers.get("authorization")))
         try:
             await self._app(scope, receive, send)
+        except AttributeError:
+            if (unreadable := _unreadable(path, body)) is None:
+                raise
+            await _answer(unreadable)(scope, receive, send)
         finally:
             caller.reset(token)
+
+
+def _answer(error: TTScaleError) -> JSONResponse:
+    status, content = error_body(error)
+    return JSONResponse(content, status)
 
 
 async def _read(receive: Receive) -> tuple[bytes, Receive]:
@@ -81,6 +101,23 @@ def _refusal(body: bytes, unavailable: str) -> InvalidInput | None:
         return error
     if asked is not None and unavailable:
         return InvalidInput(f"ESamp is not available on this server: {unavailable}")
+    return None
+
+
+def _unreadable(path: str, body: bytes) -> Refused | None:
+    """The refusal of a body that vLLM's own checks fail on; None when they do not.
+
+    What fails there has not been answered yet: the checks come before everything else.
+    """
+    model = MODELS.get(path)
+    if model is None:
+        return None
+    try:
+        model.model_validate(json.loads(body))
+    except AttributeError as error:
+        return Refused(f"a field of the body has the wrong type: {error}")
+    except ValueError:
+        return None
     return None
 
 
