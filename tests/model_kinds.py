@@ -1,8 +1,8 @@
 """ESamp on kinds of models: run as a script by test_worker_models.py, in a process of its own.
 
-Each kind is one engine on the same tiny random model, started one after the other.
+Each kind is one engine on the same tiny random model; they start one after the other.
 
-    python model_kinds.py MODEL_FOLDER ADAPTER_FOLDER  # prints what was found, as a line of JSON
+    python model_kinds.py MODEL ADAPTER QUANTISED  # folders; prints what was found, as JSON
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ KINDS: dict[str, tuple[dict[str, Any], Callable[[Any], Found]]] = {
         },
         shaped,
     ),
+    "quantised": ({}, usual),
     "lora": ({"enable_lora": True, "max_lora_rank": 8}, adapted),
     "tensor_parallel": ({"tensor_parallel_size": 2}, split),
 }
@@ -129,7 +130,8 @@ def main() -> None:
 
     found = {}
     for name, (settings, check) in KINDS.items():
-        llm = LLM(sys.argv[1], **ENGINE, **settings)
+        folder = sys.argv[3] if name == "quantised" else sys.argv[1]
+        llm = LLM(folder, **ENGINE, **settings)
         found[name] = check(llm)
         llm.llm_engine.engine_core.shutdown()
         del llm

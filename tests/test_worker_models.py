@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,9 +40,41 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(tiny_llama: Path, adapter: Path) -> dict[str, Any]:
+def quantised(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_llama` in eight bits, weights by channel and inputs by token (compressed-tensors)."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("quantised") / "model"
+    shutil.copytree(tiny_llama, folder)
+    weights: dict[str, torch.Tensor] = {}
+    for name, weight in load_file(tiny_llama / "model.safetensors").items():
+        weights[name] = weight
+        if name.endswith("_proj.weight"):
+            scale = weight.abs().amax(1, keepdim=True) / 127
+            weights |= {name: (weight / scale).round().to(torch.int8), f"{name}_scale": scale}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    eight = {"num_bits": 8, "type": "int", "symmetric": True}
+    group = {
+        "targets": ["Linear"],
+        "weights": {**eight, "strategy": "channel", "dynamic": False},
+        "input_activations": {**eight, "strategy": "token", "dynamic": True},
+    }
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "quantization_status": "compressed",
+        "ignore": ["lm_head"],
+        "config_groups": {"group_0": group},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(tiny_llama: Path, adapter: Path, quantised: Path) -> dict[str, Any]:
     """What the script found of every kind."""
-    command = [sys.executable, str(SCRIPT), str(tiny_llama), str(adapter)]
+    command = [sys.executable, str(SCRIPT), str(tiny_llama), str(adapter), str(quantised)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the script failed:\n{done.stderr[-4000:]}")
@@ -49,7 +82,7 @@ def found(tiny_llama: Path, adapter: Path) -> dict[str, Any]:
     return kinds
 
 
-@pytest.mark.parametrize("kind", ["untied", "shaped"])
+@pytest.mark.parametrize("kind", ["untied", "shaped", "quantised"])
 def test_mixing_is_the_formula_before_scale_and_cap(found: dict[str, Any], kind: str) -> None:
     """Logits are those of the mixed state; a scale keeps Eq. 7 exact, a cap is taken of it."""
     told = found[kind]
