@@ -30,9 +30,10 @@ from ttscale.answers.judge import shared
 LIMIT = 2.0  # seconds, for one text read with one kind, and for one comparison
 MEGABYTE = 1_000_000
 WORDS = r"""
-\boxed{ \boxed \fbox{ } { \frac \frac{1}{2} \frac12 \sqrt ^ _ \text{ cm x=3 1,234 50\% \left(
-\right] [1,2) \cup \infty \begin{pmatrix} & \\ \end{pmatrix} **73** (C) <think> </think>
-<answer> </answer> not $ \( \) 7 - . 9^{9^{9}} 1e999 ° √ × １ а __import__('os') open('x','w') eval( \write18{touch
+\boxed{ \boxed \fbox{ } { \frac \frac{1}{2} \frac12 \sqrt ^ _ \text{ cm x=3 1,234 50\%
+\left( \right] [1,2) \cup \infty \begin{pmatrix} & \\ \end{pmatrix} **73** (C) <think>
+</think> <answer> </answer> not $ \( \) 7 - . 9^{9^{9}} 1e999 ° √ × １ а __import__('os')
+open('x','w') eval( \write18{touch
 """
 PIECES = [
     *WORDS.split(),
