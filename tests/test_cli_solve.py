@@ -113,7 +113,9 @@ def test_json_holds_everything_of_a_question(capsys: pytest.CaptureFixture[str])
     """One object with the answer, the votes, every candidate, the tokens and ESamp's numbers."""
     engine = ScriptedEngine([SEVEN, ValueError("lost on the way"), NONE], esamp=REPORT)
     assert main(["solve", "one two", "--n", "3", "--json", "--instruction", ""], on(engine)) == 0
-    assert records(capsys.readouterr().out) == [
+    (record,) = records(capsys.readouterr().out)
+    assert record["spent"].pop("seconds") >= 0
+    assert [record] == [
         {
             "id": "1",
             "question": "one two",
@@ -122,6 +124,9 @@ def test_json_holds_everything_of_a_question(capsys: pytest.CaptureFixture[str])
             "strategy": "self-consistency",
             "n_requested": 3,
             "n_returned": 2,
+            "stopped": "",
+            "spent": {"samples": 2, "failed": 1, "cancelled": 0, "judge": 0, "tokens": 9},
+            "notes": {},
             "tie": False,
             "votes": [{"answer": "7", "count": 1}],
             "candidates": [

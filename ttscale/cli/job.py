@@ -6,16 +6,17 @@ import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ttscale import _check
+from ttscale.cli.strategy_parser import budget_of, strategy_of
 from ttscale.errors import InvalidInput
 from ttscale.esamp.settings import ESamp
 from ttscale.evaluation import LineError, Problem, Task, from_jsonl, from_reasoning_gym
 from ttscale.evaluation.word_problems import word_problems
 from ttscale.sampling import Sampler
-from ttscale.strategies import BestOfN, SelfConsistency, VerifierRerank
+from ttscale.strategies import Budget, Strategy
 from ttscale.types import Prompt
-from ttscale.verifiers import SelfJudge
 
 MATHS_INSTRUCTION = "Give the final answer as \\boxed{answer}."
 """What follows every question, unless `--instruction` or `--kind text` says otherwise."""
@@ -23,15 +24,15 @@ MATHS_INSTRUCTION = "Give the final answer as \\boxed{answer}."
 TASK_COUNT = 20
 _NUMBER = re.compile(r"-?\d[\d,]*(\.\d+)?", re.ASCII)
 
-AnyStrategy = BestOfN | SelfConsistency | VerifierRerank
-
 
 @dataclass(frozen=True)
 class Job:
     """Everything needed to solve, but the engine."""
 
     task: Task
-    strategy: AnyStrategy
+    strategy: Strategy[Any]
+    n: int
+    budget: Budget
     line_errors: tuple[LineError, ...]
     system: str | None
     instruction: str
@@ -60,22 +61,15 @@ def job_of(args: argparse.Namespace) -> Job:
     default = "" if kind == "text" else MATHS_INSTRUCTION
     return Job(
         task=task,
-        strategy=strategy_of(args.strategy, args.n, sampler, kind),
+        strategy=strategy_of(args, sampler, kind),
+        n=args.n,
+        budget=budget_of(args),
         line_errors=line_errors,
         system=args.system or None,
         instruction=default if args.instruction is None else args.instruction,
         seed=args.seed,
         concurrency=args.concurrency,
     )
-
-
-def strategy_of(name: str, n: int, sampler: Sampler, kind: str) -> AnyStrategy:
-    """The strategy of that name."""
-    if name == BestOfN.name:
-        return BestOfN(n, sampler, kind=kind)
-    if name == VerifierRerank.name:
-        return VerifierRerank(SelfJudge(), n, sampler, kind)
-    return SelfConsistency(n, sampler, kind)
 
 
 def sampler_of(args: argparse.Namespace) -> Sampler:

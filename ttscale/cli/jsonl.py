@@ -6,7 +6,7 @@ import json
 import math
 
 from ttscale.cli.results import Result
-from ttscale.strategies import Outcome
+from ttscale.strategies import Outcome, Spent
 from ttscale.types import ESampReport
 
 
@@ -34,6 +34,7 @@ def _outcome_keys(outcome: Outcome | None, strategy: str, n: int) -> dict[str, o
         "strategy": strategy,
         "n_requested": outcome.requested if outcome else n,
         "n_returned": outcome.returned if outcome else 0,
+        "stopped": outcome.stopped if outcome else "",
         "tie": outcome.tie if outcome else False,
         "votes": [{"answer": v.answer, "count": v.count} for v in outcome.votes] if outcome else [],
         "candidates": _candidates(outcome) if outcome else [],
@@ -42,7 +43,20 @@ def _outcome_keys(outcome: Outcome | None, strategy: str, n: int) -> dict[str, o
             "prompt_tokens": outcome.usage.prompt_tokens if outcome else 0,
             "completion_tokens": outcome.usage.completion_tokens if outcome else 0,
         },
+        "spent": _spent(outcome.spent if outcome else Spent()),
+        "notes": dict(outcome.notes) if outcome else {},
         "esamp": _esamp(outcome.esamp) if outcome and outcome.esamp else None,
+    }
+
+
+def _spent(spent: Spent) -> dict[str, object]:
+    return {
+        "samples": spent.samples,
+        "failed": spent.failed,
+        "cancelled": spent.cancelled,
+        "judge": spent.judge,
+        "tokens": spent.tokens,
+        "seconds": round(spent.seconds, 3),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from ttscale import __version__
 from ttscale.answers import KINDS
+from ttscale.cli.strategy_parser import add_strategy_settings
 from ttscale.errors import InvalidInput
 from ttscale.esamp.settings import DISTILLERS, FUSIONS, SCOPES
 from ttscale.models import EMBEDDED
@@ -136,6 +137,7 @@ def _add_solve(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     _add_source(solve)
     _add_strategy(solve)
+    add_strategy_settings(solve)
     _add_sampling(solve)
     _add_esamp(solve)
 

@@ -26,6 +26,7 @@ def result_view(result: Result) -> list[RenderableType]:
         return [head, f"  lost: {visible(result.error)}", ""]
     body: list[RenderableType] = [*answer_lines(result, result.outcome)]
     body.append(vote_table(result.outcome))
+    body += cost_lines(result.outcome)
     if result.outcome.esamp is not None:
         body.append(esamp_line(result.outcome.esamp))
     return [head, *body, ""]
@@ -61,6 +62,21 @@ def vote_table(outcome: Outcome) -> Table:
     if silent := sum(answer is None for answer in outcome.answers):
         table.add_row(f"  (no answer; {outcome.truncated} samples cut off)", str(silent), "")
     return table
+
+
+def cost_lines(outcome: Outcome) -> list[str]:
+    """What stopped the run, the strategy's own figures, and what it has cost beyond its samples."""
+    spent, lines = outcome.spent, []
+    if outcome.stopped:
+        lines.append(f"  best so far: {visible(outcome.stopped)}")
+    if outcome.notes:
+        told = ", ".join(f"{name} {value:.4g}" for name, value in sorted(outcome.notes.items()))
+        lines.append(f"  {told}")
+    extra = [(spent.cancelled, "samples cancelled"), (spent.judge, "judgements")]
+    if any(count for count, _ in extra):
+        told = ", ".join(f"{count} {what}" for count, what in extra if count)
+        lines.append(f"  {spent.samples} samples, {told}, {spent.tokens} tokens")
+    return lines
 
 
 def esamp_line(report: ESampReport) -> str:

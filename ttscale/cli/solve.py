@@ -18,6 +18,7 @@ from ttscale.cli.screen import Screen
 from ttscale.engines import Engine
 from ttscale.errors import TTScaleError
 from ttscale.evaluation import Problem
+from ttscale.strategies import arun
 
 Emit = Callable[[Result], None]
 
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory)
 def _solve(job: Job, engine: Engine, screen: Screen, *, as_json: bool) -> list[Result]:
     """Run the job, print every result and at the end the accuracies."""
     results: list[Result] = []
-    progress = Progress(screen, len(job.task.problems), job.strategy.n)
+    progress = Progress(screen, len(job.task.problems), job.n)
 
     def emit(result: Result) -> None:
         results.append(result)
@@ -94,8 +95,13 @@ async def solve_all(job: Job, engine: Engine, progress: Progress, emit: Emit) ->
 async def solve_one(job: Job, problem: Problem, engine: Engine, progress: Progress) -> Result:
     """Solve one problem; an error loses this question and none of the others."""
     try:
-        outcome = await job.strategy.arun(
-            engine, job.prompt(problem), seed=job.seed, on_candidate=progress.sample
+        outcome = await arun(
+            job.strategy,
+            engine,
+            job.prompt(problem),
+            seed=job.seed,
+            budget=job.budget,
+            on_candidate=progress.sample,
         )
         return await asyncio.to_thread(result_of, job.task, problem, outcome)
     except TTScaleError as error:
@@ -104,7 +110,7 @@ async def solve_one(job: Job, problem: Problem, engine: Engine, progress: Progre
 
 def _print(result: Result, job: Job, screen: Screen, *, as_json: bool) -> None:
     if as_json:
-        screen.line(line_of(result, job.strategy.name, job.strategy.n))
+        screen.line(line_of(result, job.strategy.name, job.n))
     else:
         screen.show(*result_view(result))
     if result.lost:

@@ -33,6 +33,8 @@ def settings_table(settings: type) -> Table:
 
 def _default(field: dataclasses.Field[object]) -> str:
     if field.default is not dataclasses.MISSING:
-        return f"default {field.default!r}"
-    made = field.default_factory is not dataclasses.MISSING
-    return "default as below" if made else "required"
+        name = getattr(field.default, "__name__", None)  # of a function, whose repr is an address
+        return f"default {name or repr(field.default)}"
+    if field.default_factory is dataclasses.MISSING:
+        return "required"
+    return "default as below" if field.name == "sampler" else f"default {field.default_factory()!r}"
