@@ -68,6 +68,7 @@ def test_every_public_name_is_importable(package: str) -> None:
         "ttscale.evaluation",
         "ttscale.integrations",
         "ttscale.models",
+        "ttscale.sandbox",
         "ttscale.serving.routes",
         "ttscale.strategies",
         "ttscale.testing",
