@@ -16,9 +16,10 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from functools import cache
 
-DEFAULT_LIMIT = 2.0
+DEFAULT_LIMIT = 1.5  # seconds; with the end of the process a comparison stays below 2
 START_LIMIT = 120.0
 MAX_FORMULA = 300
 MAX_REMEMBERED = 4096
@@ -37,7 +38,8 @@ class Judge:
     """One helper process, started on first need; safe to use from any thread.
 
     Attributes:
-        limit: Longest time of one comparison, in seconds.
+        limit: Longest time of one comparison, in seconds; the start of the process, about a second
+            and only on first need and after a stop, does not count.
         timeouts: Comparisons that were stopped because they exceeded it.
     """
 
@@ -48,6 +50,7 @@ class Judge:
         self._child: subprocess.Popen[bytes] | None = None
         self._readable: dict[str, bool] = {}
         self._broken = False
+        self._deadline = 0.0
 
     def same(self, a: str, b: str) -> bool:
         """Whether two formulas in LaTeX are equal; False when that is not decided in time.
@@ -57,6 +60,9 @@ class Judge:
         if not (_is_safe(a) and _is_safe(b)):
             return False
         with self._lock:
+            if self._running() is None:
+                return False
+            self._deadline = time.monotonic() + self.limit
             return self._reads(a) and self._reads(b) and self._ask([a, b]) is True
 
     def close(self) -> None:
@@ -65,12 +71,23 @@ class Judge:
             self._stop()
 
     def _reads(self, formula: str) -> bool:
-        """Whether the child can read and evaluate the formula in time; remembered."""
-        if formula not in self._readable:
-            if len(self._readable) >= MAX_REMEMBERED:
-                self._readable.clear()
-            self._readable[formula] = self._ask([formula]) is True
-        return self._readable[formula]
+        """Whether the child can read and evaluate the formula in time; remembered.
+
+        Not remembered is what failed because the other formula had used up the time.
+        """
+        if formula in self._readable:
+            return self._readable[formula]
+        if len(self._readable) >= MAX_REMEMBERED:
+            self._readable.clear()
+        fair = self._left() >= self.limit / 2
+        readable = self._ask([formula]) is True
+        if readable or fair:
+            self._readable[formula] = readable
+        return readable
+
+    def _left(self) -> float:
+        """Seconds left for this comparison; never none, so that a stop is a stop."""
+        return max(0.01, self._deadline - time.monotonic())
 
     def _ask(self, formulas: list[str]) -> bool | None:
         """The child's verdict; None when it could not be started, died or was stopped."""
@@ -89,7 +106,7 @@ class Judge:
         if child is None:
             return b"", False
         try:
-            reply, stopped = _exchange(child, request, self.limit)
+            reply, stopped = _exchange(child, request, self._left())
         except BaseException:
             # An interrupt while waiting: the reply would be taken for that of the next request.
             self._stop()
