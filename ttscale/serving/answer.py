@@ -106,8 +106,8 @@ def block_of(job: Job, outcome: Outcome, drawn: Sequence[Drawn], choice: Choice)
 def _spent(outcome: Outcome) -> Json:
     """What the run has cost, beside the tokens in `usage`."""
     spent = outcome.spent
-    names = ("samples", "failed", "cancelled", "judge", "seconds")
-    return {name: getattr(spent, name) for name in names}
+    names = ("samples", "failed", "cancelled", "judge")
+    return {**{name: getattr(spent, name) for name in names}, "seconds": round(spent.seconds, 3)}
 
 
 def esamp_of(report: ESampReport | None) -> Json | None:

@@ -28,6 +28,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 from vllm.exceptions import VLLMError
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from ttscale.engines._wire import Json
 from ttscale.errors import EngineError, TTScaleError
@@ -120,6 +121,8 @@ class VLLMServer:
         asked = _asked(body)
         try:
             answer = await handler.create_chat_completion(asked, request)
+        except EngineDeadError:
+            raise Failed("vLLM's engine process has died; the server has to be restarted") from None
         except Exception as error:  # vLLM's own table says what each one means
             raise _meaning(create_error_response(error)) from error
         if isinstance(answer, ErrorResponse):
