@@ -85,34 +85,44 @@ def run_tests(
         raise InvalidInput(f"tests must be one or several non-empty texts, got {tests!r}")
     limits = limits or Limits()
     host.check_request(require, without)
-
-    def job(role: str, text: str, inward: int, outward: int) -> Job:
-        made = host.job_of(
+    judge, program = (
+        host.job_of(
             role, text, limits, require=require, site_packages=site_packages, without=without
         )
-        made["inward"], made["outward"] = inward, outward
-        return made
-
-    asks, answers = os.pipe(), os.pipe()
-    judge, program = (
-        job("tests", "", answers[0], asks[1]),
-        job("serve", source, asks[0], answers[1]),
+        for role, text in (("tests", ""), ("serve", source))
     )
     judge["tests"], judge["entry_point"] = several, entry_point
     with host.folder() as first, host.folder() as second, host.boxes() as started:
-        try:
-            started.append(host.start(judge, first))
-            started.append(host.start(program, second))
-        finally:
-            for pipe in (*asks, *answers):
-                os.close(pipe)
+        _start_connected(started, (judge, first), (program, second))
         why = host.watch(started, limits, stop or threading.Event())
-        judge_box, program_box = started
-        if why == "ended":
-            host.isolation_of(judge_box, require)
-        isolation = host.isolation_of(program_box, require)
-        failures = host.verdict_of(judge_box, len(several), why)
-        return Verdict(failures, host.run_of(program_box, why, limits, isolation))
+        return _verdict(started, len(several), why, limits, require)
+
+
+def _start_connected(
+    started: list[host.Box], judge: tuple[Job, str], program: tuple[Job, str]
+) -> None:
+    """Start two sandboxes, each with its folder, that hear what the other one writes."""
+    asks, answers = os.pipe(), os.pipe()
+    judge[0]["inward"], judge[0]["outward"] = answers[0], asks[1]
+    program[0]["inward"], program[0]["outward"] = asks[0], answers[1]
+    try:
+        for job, folder in (judge, program):
+            started.append(host.start(job, folder))
+    finally:
+        for pipe in (*asks, *answers):
+            os.close(pipe)
+
+
+def _verdict(
+    started: Sequence[host.Box], count: int, why: str, limits: Limits, require: str
+) -> Verdict:
+    """What came of the judge's and the program's sandbox."""
+    judge, program = started
+    if why == "ended":  # when it was stopped the judge need not have come so far
+        host.isolation_of(judge, require)
+    isolation = host.isolation_of(program, require)
+    failures = host.verdict_of(judge, count, why)
+    return Verdict(failures, host.run_of(program, why, limits, isolation))
 
 
 @cache
