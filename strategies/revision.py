@@ -10,7 +10,9 @@ from ttscale.strategies.steps import question
 from ttscale.types import Candidate, Message, Prompt
 
 Feedback = Callable[[str, str, float | None], str]
-"""What to tell the model, of the question, its attempt, and the attempt's score in [0, 1]."""
+"""What to tell the model, of the question, its attempt, and the attempt's score in [0, 1].
+
+It must give the same text every time: it may be called again for one attempt."""
 
 ADVICE = (
     "Find the mistake if there is one, and write the full solution again. Finish with the answer "

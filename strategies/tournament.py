@@ -147,7 +147,8 @@ class _Played:
         shares = [_by_place(match, first), _by_place(match[::-1], second)]
         known = [share for share in shares if share]
         self.matches += 1
-        self.flips += len({max(share, key=share.__getitem__) for share in known}) > 1
+        favourites = {_favourite(share) for share in known} - {None}
+        self.flips += len(favourites) > 1
         even = 1 / len(match)
         return {
             place: math.fsum(s[place] for s in known) / len(known) if known else even
@@ -174,6 +175,13 @@ def entrants(total: Totals, answers: Sequence[Answer | None], seed: int) -> dict
     return dict.fromkeys(
         sorted(places, key=lambda p: draw_lot(seed, total.candidates[p].text)), 0.0
     )
+
+
+def _favourite(share: dict[int, float]) -> int | None:
+    """Whoever has the largest share; None when several have it."""
+    most = max(share.values())
+    first = [place for place, value in share.items() if rounded(value) == rounded(most)]
+    return first[0] if len(first) == 1 else None
 
 
 def _winner(result: dict[int, float], alive: Sequence[int]) -> int:
