@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import doctest
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +13,10 @@ from ttscale.engines import Engine, draw
 from ttscale.errors import InvalidInput
 from ttscale.esamp import ESamp
 from ttscale.sampling import Sampler
-from ttscale.testing import Scripted, ScriptedEngine, candidate
-from ttscale.types import Candidate, ESampReport, Failure, Prompt, Usage
+from ttscale.strategies import Ask, Draw, Outcome, Result, SelfConsistency
+from ttscale.strategies.rounds import SampleState
+from ttscale.testing import Scripted, ScriptedEngine, candidate, check_contract
+from ttscale.types import Candidate, ESampReport, Failure, Prompt, Samples, Usage
 
 QUESTION = Prompt.of("two words")
 
@@ -146,3 +149,45 @@ def test_impossible_draws_are_refused_like_a_real_engine_does() -> None:
             draw(engine, QUESTION, n, sampler)
 
     assert engine.calls == []
+
+
+class Impatient(SelfConsistency):
+    """Asks anew every time."""
+
+    def ask(self, state: SampleState) -> tuple[SampleState, tuple[Ask, ...]]:
+        return state, (Draw(0, state.prompt, 1, Sampler()),)
+
+
+class Hasty(SelfConsistency):
+    """Takes whatever sample comes first."""
+
+    def tell(self, state: SampleState, ask_id: int, result: Result) -> SampleState:
+        assert isinstance(result, Samples)
+        return replace(state, waiting=None, samples=result)
+
+    def outcome(self, state: SampleState) -> Outcome | None:
+        if state.samples is None:
+            return None
+        return Outcome("hasty", state.prompt, state.samples.candidates[0].text)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        (Impatient(n=2), "it asks again while it waits"),
+        (Hasty(n=2), "the outcome depends on the order"),
+    ],
+)
+def test_broken_strategies_are_told_what_they_break(strategy: SelfConsistency, words: str) -> None:
+    """`check_contract` names the promise; a good strategy's outcome comes back."""
+    with pytest.raises(AssertionError, match=words):
+        check_contract(strategy, ScriptedEngine(["a", "b"]), "q")
+
+    assert check_contract(SelfConsistency(n=2), ScriptedEngine(["7"]), "q").answer == "7"
+
+
+def test_long_samples_are_cut_off() -> None:
+    """A scripted engine keeps `max_tokens`, as a real one does."""
+    (cut,) = draw(ScriptedEngine(["a b c"]), QUESTION, 1, Sampler(max_tokens=2)).candidates
+
+    assert (cut.text, cut.token_count, cut.finish_reason) == ("a b", 2, "length")

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ttscale._concurrent import gather
+from ttscale._contract import check_contract
 from ttscale._scripted_server import Reply, ScriptedServer, ServerRequest
 from ttscale._scripted_wire import ToolCall
 from ttscale.engines import CandidateHook
@@ -32,6 +33,7 @@ __all__ = [
     "ServerRequest",
     "ToolCall",
     "candidate",
+    "check_contract",
 ]
 
 Scripted = str | Candidate | Exception

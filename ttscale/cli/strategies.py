@@ -37,4 +37,5 @@ def _default(field: dataclasses.Field[object]) -> str:
         return f"default {name or repr(field.default)}"
     if field.default_factory is dataclasses.MISSING:
         return "required"
-    return "default as below" if field.name == "sampler" else f"default {field.default_factory()!r}"
+    made = type(field.default_factory()).__name__
+    return "default as below" if field.name == "sampler" else f"default {made}()"
