@@ -259,6 +259,16 @@ async def test_steps_without_a_row_each_are_an_error(
     assert error in (sheet.scores[0].error or "")
 
 
+async def test_tag_may_be_the_separator(serve: Callable[[Answerer], PoolingServer]) -> None:
+    """Some models are trained with a blank line behind every step."""
+    server = serve(lambda path, body: (200, pooled([[0.5], [0.25]])))
+    with ProcessReward(server.url, step_tag="\n\n") as verifier:
+        steps, _ = await verifier.asteps(QUESTION, "one\n\ntwo")
+
+    assert steps == (0.5, 0.25)
+    assert server.requests[0][1]["messages"][-1]["content"] == "one\n\ntwo\n\n"
+
+
 async def test_key_goes_to_its_host_alone_and_is_not_shown(
     serve: Callable[[Answerer], PoolingServer],
 ) -> None:

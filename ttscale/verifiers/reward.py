@@ -271,8 +271,8 @@ class ProcessReward(_Served):
             InvalidInput: It refuses the request.
         """
         # What the model must take for the end of a step must not come from the solution.
-        shown = strip_thinking(text).replace(self._tag, "")
-        steps = [step for step in shown.split(self._separator) if step.strip()]
+        parts = strip_thinking(text).split(self._separator)
+        steps = [step for part in parts if (step := part.replace(self._tag, "")).strip()]
         if not steps:
             raise ScoreError("the candidate has no step to score")
         marked = "".join(step + self._tag for step in steps)
