@@ -62,6 +62,18 @@ def _run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory
     match args.command:
         case "solve":
             return solve.run(args, screen, engine_factory)
+        case "eval":
+            from ttscale.cli import eval as evaluate
+
+            return evaluate.run(args, screen, engine_factory)
+        case "report":
+            from ttscale.cli import report
+
+            return report.run(args, screen)
+        case "bench":
+            from ttscale.cli import bench
+
+            return bench.run(args, screen, engine_factory)
         case "models":
             return models.run(args, screen)
         case "strategies":

@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 from ttscale import __version__
 from ttscale.answers import KINDS
+from ttscale.cli.bench_parser import add_bench
+from ttscale.cli.eval_parser import add_eval, add_report
 from ttscale.cli.strategy_parser import add_strategy_settings
 from ttscale.errors import InvalidInput
 from ttscale.esamp.settings import DISTILLERS, FUSIONS, SCOPES
@@ -19,6 +21,8 @@ examples:
   ttscale solve --task word_problems --count 20 --n 16
   ttscale solve --task gsm_symbolic --count 10 --no-esamp --seed 1
   ttscale solve --file problems.jsonl --json > answers.jsonl
+  ttscale eval --task chain_sum --count 40 --n 16 --out runs/sum
+  ttscale bench --workload 1x16
   ttscale models pull
   ttscale serve --port 8000 --esamp-beta 0.25
   ttscale verify
@@ -75,6 +79,9 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"ttscale {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_solve(commands)
+    add_eval(commands)
+    add_report(commands)
+    add_bench(commands)
     _add_models(commands)
     _add_serve(commands)
     commands.add_parser("strategies", help="list the strategies and their settings")

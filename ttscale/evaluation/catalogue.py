@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -39,7 +39,7 @@ class TaskSpec:
     name: str
     count: int | None = None
     seed: int = 0
-    settings: Mapping[str, Scalar] = MappingProxyType({})
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
     instruction: str | None = None
     system: str | None = None
 

@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 SUBSETS = 8
 """Random subsets that the Vendi score at k < n is averaged over."""
 
-BLEU_TEXTS = 16
+BLEU_TEXTS = 8
 """Texts of a set that self-BLEU looks at; its cost grows with their square."""
 
 
@@ -83,7 +83,7 @@ def self_bleu(texts: Sequence[str]) -> float:
     """Mean BLEU (0 to 100) of each text against the others; high means alike.
 
     Source: Zhu et al., arXiv 1802.01886; BLEU as in sacrebleu, with its effective order. Of more
-    than 16 texts the first 16 are taken.
+    than 8 texts the first 8 are taken.
 
     Raises:
         InvalidInput: There are fewer than two texts.

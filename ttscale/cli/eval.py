@@ -1,0 +1,138 @@
+"""`ttscale eval`: fill a pool of samples, then say what it shows."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shlex
+from pathlib import Path
+
+from ttscale.cli import report
+from ttscale.cli.codes import DONE, NO_ENGINE, RUN_FAILED
+from ttscale.cli.engine import EngineFactory
+from ttscale.cli.eval_progress import EvalProgress
+from ttscale.cli.screen import Screen
+from ttscale.errors import InvalidInput, TTScaleError
+from ttscale.evaluation.config import Config, config_of, read_config
+from ttscale.evaluation.pool import NAME, Pool, PoolWriter, read_pool
+from ttscale.evaluation.runner import Plan, Runner, check_plan
+
+FLAGS = ("model", "n", "seed", "max_tokens", "concurrency")
+WORDS = (
+    *("config", "task", "count", "sampler", "temperatures", "instruction", "system"),
+    *(*FLAGS, "out"),
+)
+
+
+def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory) -> int:
+    """Draw what the folder lacks and write its report.
+
+    Raises:
+        InvalidInput: The arguments are refused, or do not continue what the folder holds.
+        KeyboardInterrupt: After everything that was finished has been stored.
+    """
+    config = settings_of(args)
+    folder = Path(args.out)
+    plan = config.plan(command_of(args))
+    pool = read_pool(folder / NAME)
+    check_plan(plan, pool, config.model)
+    if not args.no_report:  # before hours of drawing, not after
+        report.check_libraries(report.options_of(args))
+    with PoolWriter(folder / NAME) as writer:
+        try:
+            _fill(plan, pool, writer, screen, engine_factory, config.model)
+        except _NoEngine as error:
+            screen.error(error)
+            return NO_ENGINE
+    failed = plan.total - held(plan, pool)
+    if failed:
+        screen.error(f"{failed} samples could not be drawn; the same command tries them again")
+    if not args.no_report:
+        report.write(folder, screen, report.options_of(args))
+    return RUN_FAILED if failed else DONE
+
+
+class _NoEngine(TTScaleError):
+    """The engine could not be made."""
+
+
+def _fill(
+    plan: Plan,
+    pool: Pool,
+    writer: PoolWriter,
+    screen: Screen,
+    engine_factory: EngineFactory,
+    model: str,
+) -> None:
+    """Draw what is missing; without anything missing no engine is started."""
+    if is_full(plan, pool):
+        screen.note("every sample is there already; no engine is started")
+        return
+    progress = EvalProgress(screen, plan, pool)
+    try:
+        context = engine_factory(model)
+    except TTScaleError as error:
+        raise _NoEngine(str(error)) from error
+    with context as engine:
+        try:
+            with progress:
+                asyncio.run(Runner(plan, pool, writer, engine, progress.watch).fill())
+        except KeyboardInterrupt:
+            screen.note(
+                f"{held(plan, pool)} of {plan.total} samples are stored; the same command goes on"
+            )
+            raise
+
+
+def held(plan: Plan, pool: Pool) -> int:
+    """How many of the plan's samples the pool holds."""
+    return sum(key in pool.samples for key in plan.sample_keys())
+
+
+def is_full(plan: Plan, pool: Pool) -> bool:
+    """Whether every sample of the plan is there and graded."""
+    return all(key in pool.samples and key in pool.grades for key in plan.sample_keys())
+
+
+def settings_of(args: argparse.Namespace) -> Config:
+    """The configuration file, if there is one, with the flags put over it."""
+    values = read_config(args.config) if args.config else {}
+    for name in FLAGS:
+        if (given := getattr(args, name)) is not None:
+            values[name] = given
+    if args.sampler:
+        values["samplers"] = args.sampler
+    if args.temperatures is not None:
+        values["temperatures"] = _numbers(args.temperatures)
+    if args.task:
+        values["task"] = [_task(name, args) for name in args.task]
+    elif args.count is not None:
+        raise InvalidInput("--count goes with --task; in a file it is the key of a [[task]]")
+    if "task" not in values:
+        raise InvalidInput("name at least one task with --task, or a configuration file")
+    return config_of(values, args.config or "the arguments")
+
+
+def _task(name: str, args: argparse.Namespace) -> dict[str, object]:
+    given = {"count": args.count, "instruction": args.instruction, "system": args.system}
+    return {"name": name, **{key: value for key, value in given.items() if value is not None}}
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise InvalidInput(
+            f"--temperatures must be numbers with commas between, got {text!r}"
+        ) from error
+
+
+def command_of(args: argparse.Namespace) -> str:
+    """The command line, as it can be given again."""
+    words = ["ttscale", "eval"]
+    for name in WORDS:
+        given = getattr(args, name)
+        for value in given if isinstance(given, list) else [given]:
+            if value is not None:
+                words += ["--" + name.replace("_", "-"), str(value)]
+    return shlex.join(words)

@@ -1,0 +1,105 @@
+"""The arguments of `ttscale eval` and `ttscale report`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ttscale.cli.parser import Parser
+
+EVAL_NOTES = """\
+The folder then holds samples.jsonl (the pool: every sample, appended as it finishes), summary.json,
+report.md, report.html and plots/. Run the same command again after any interruption: what is stored
+is not drawn again. More problems, samplers and samples may be asked for later.
+
+tasks: word_problems, creative, humaneval, aime24, aime25, gpqa_diamond, math500, livecodebench_v5,
+books, a file of JSON lines, or any task of reasoning-gym; settings after a colon, as in
+chain_sum:max_terms=3
+
+samplers: vanilla, matched, top-p, min-p, fire, esamp, fire+esamp, noise, subtract; settings after a
+colon, as in esamp:beta=0.5,distiller=swiglu; the first one is what the others are compared with
+
+exit codes: 0 done; 1 samples could not be drawn; 2 bad input; 3 the model or engine could not be
+made; 130 interrupted (what was finished is stored)
+
+examples:
+  ttscale eval --task chain_sum --count 40 --n 16 --sampler vanilla --sampler esamp --out runs/sum
+  ttscale eval --config examples/eval_small.toml --out runs/small
+  ttscale eval --task problems.jsonl --temperatures 0.8 --sampler vanilla --out runs/mine
+"""
+
+REPORT_NOTES = """\
+examples:
+  ttscale report runs/sum
+  ttscale report runs/sum --export lm-eval
+"""
+
+
+def add_eval(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add `ttscale eval`."""
+    parser = commands.add_parser(
+        "eval",
+        help="compare samplers on a task, and write a report",
+        description="Compare samplers on tasks: draw a pool of samples, then report what it shows.",
+        epilog=EVAL_NOTES,
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of pool and report")
+    _add_what(parser)
+    _add_how(parser)
+    _add_report_options(parser)
+    parser.add_argument("--no-report", action="store_true", help="draw only")
+
+
+def _add_what(parser: Parser) -> None:
+    group = parser.add_argument_group("what to compare (flags go over the file)")
+    group.add_argument("--config", metavar="FILE", help="TOML or YAML file")
+    group.add_argument("--task", action="append", metavar="NAME", help="a task; may be repeated")
+    group.add_argument("--count", type=int, metavar="K", help="problems (file: all; others: 40)")
+    group.add_argument(
+        "--sampler",
+        action="append",
+        metavar="NAME",
+        help="a sampler; may be repeated (default: vanilla and esamp)",
+    )
+    group.add_argument(
+        "--temperatures",
+        metavar="T,T",
+        help="the sweep of every sampler (default: 0.4,0.6,0.8,1,1.2)",
+    )
+    group.add_argument("--n", type=int, help="samples of each problem (default: 16)")
+    group.add_argument("--instruction", metavar="TEXT", help="what follows each question")
+    group.add_argument("--system", metavar="TEXT", help="system turn in front of each question")
+
+
+def _add_how(parser: Parser) -> None:
+    group = parser.add_argument_group("how")
+    group.add_argument("--model", help="name, folder or hub name (default: the embedded model)")
+    group.add_argument("--seed", type=int, help="seed of tasks and samples (default: 0)")
+    group.add_argument("--max-tokens", type=int, help="per sample (default: 256)")
+    group.add_argument("--concurrency", type=int, help="problems at one time (default: 8)")
+
+
+def add_report(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add `ttscale report`."""
+    parser = commands.add_parser(
+        "report",
+        help="write an evaluation's report anew, without an engine",
+        description="Make summary.json, report.md, report.html and plots/ from a stored pool.",
+        epilog=REPORT_NOTES,
+    )
+    parser.add_argument("folder", metavar="DIR", help="folder that `ttscale eval` wrote")
+    _add_report_options(parser)
+
+
+def _add_report_options(parser: Parser) -> None:
+    group = parser.add_argument_group("the report")
+    group.add_argument(
+        "--embeddings",
+        choices=("minilm", "none"),
+        default="minilm",
+        help="what Vendi score and similarity are measured with (default: minilm)",
+    )
+    group.add_argument(
+        "--resamples", type=int, default=2000, help="of the bootstrap (default: 2000)"
+    )
