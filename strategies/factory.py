@@ -82,13 +82,7 @@ def make(
         MissingDependency: The strategy needs an extra that is not installed.
     """
     strategy = NAMES[_check.choice("strategy", name, NAMES)]
-    if verifier is None and name in NEED_VERIFIER:
-        raise InvalidInput(f"strategy {name!r} needs a verifier; give verifier=...")
-    if verifier is not None and name not in TAKE_VERIFIER:
-        raise InvalidInput(
-            f"strategy {name!r} uses no verifier; choose one of "
-            f"{', '.join(sorted(TAKE_VERIFIER))}, or drop the verifier"
-        )
+    _check_need(name, verifier)
     known = {field.name for field in fields(strategy)}
     if unknown := sorted(set(settings) - known):
         raise InvalidInput(
@@ -103,3 +97,14 @@ def make(
         given.setdefault("kind", kind)
     made: Strategy[Any] = strategy(**given)
     return made
+
+
+def _check_need(name: str, verifier: Verifier | None) -> None:
+    """Raise InvalidInput when a verifier is missing, or of no use."""
+    if verifier is None and name in NEED_VERIFIER:
+        raise InvalidInput(f"strategy {name!r} needs a verifier; give verifier=...")
+    if verifier is not None and name not in TAKE_VERIFIER:
+        raise InvalidInput(
+            f"strategy {name!r} uses no verifier; choose one of "
+            f"{', '.join(sorted(TAKE_VERIFIER))}, or drop the verifier"
+        )
