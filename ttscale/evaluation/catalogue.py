@@ -10,7 +10,7 @@ from types import MappingProxyType
 from ttscale import _check
 from ttscale.errors import InvalidInput
 from ttscale.evaluation.reasoning_gym import from_reasoning_gym
-from ttscale.evaluation.suite import Suite, maths
+from ttscale.evaluation.suite import Suite, maths, open_ended
 from ttscale.evaluation.tasks import Task, from_jsonl
 from ttscale.evaluation.word_problems import word_problems
 
@@ -118,5 +118,31 @@ def _word_problems(spec: TaskSpec) -> Suite:
     return maths(word_problems(spec.count or COUNT, spec.seed), spec.instruction, spec.system)
 
 
-NAMED: Mapping[str, Maker] = MappingProxyType({"word_problems": _word_problems})
+def _creative(spec: TaskSpec) -> Suite:
+    """Open prompts of our own, in a file beside this one; nothing is right or wrong."""
+    spec.refuse_settings()
+    problems, _ = from_jsonl(Path(__file__).with_name("creative.jsonl"))
+    return open_ended(Task("creative", problems[: spec.count]), spec.system)
+
+
+def _loaded(spec: TaskSpec) -> Suite:
+    from ttscale.evaluation import loaders
+
+    makers = {
+        "humaneval": loaders.humaneval,
+        "gpqa_diamond": loaders.gpqa_diamond,
+        "books": loaders.books,
+    }
+    return makers.get(spec.name, loaders.competition)(spec)
+
+
+NAMED: Mapping[str, Maker] = MappingProxyType(
+    {
+        "word_problems": _word_problems,
+        "creative": _creative,
+        **dict.fromkeys(
+            ("humaneval", "aime24", "aime25", "gpqa_diamond", "math500", "books"), _loaded
+        ),
+    }
+)
 """The tasks that have a name of their own."""
