@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 
+from ttscale import LocalEngine
 from ttscale.cli import main
 from ttscale.cli.engine import EngineFactory
 from ttscale.engines import Engine
@@ -72,3 +73,18 @@ def test_bad_settings_are_refused(
 
     assert words in capsys.readouterr().err
     assert engine.calls == []
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", NAMES)
+def test_every_strategy_runs_on_the_embedded_model(
+    name: str, engine: LocalEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With ESamp samples of the real engine each strategy comes to an end, and tells its cost."""
+    options = ["--strategy", name, "--n", "2", "--max-tokens", "24", "--seed", "1", "--json"]
+
+    assert main(["solve", "What is 3 + 4?", *options], on(engine)) == 0
+
+    record = json.loads(capsys.readouterr().out)
+    assert record["spent"]["samples"] >= 2
+    assert record["spent"]["failed"] == 0
