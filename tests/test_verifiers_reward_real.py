@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -11,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import safetensors.numpy
 
-from ttscale import models
+from ttscale.bench.tiny import random_llama
 from ttscale.testing import ScriptedEngine, candidate
 from ttscale.types import Prompt
 from ttscale.verifiers import CrossEncoder, ProcessReward, RewardModel
@@ -24,27 +27,43 @@ ENGINE = ScriptedEngine(["unused"])
 QUESTION = Prompt.of("What is 1 + 1?")
 TEXTS = ["It is 2.", "It is three, since one and one and one are three.", "word " * 2000]
 CANDIDATES = [candidate(text, index=i) for i, text in enumerate(TEXTS)]
-SAVE = """
-import sys, torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-torch.manual_seed(0)
-config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64, num_labels=1,
-    num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, head_dim=32,
-    pad_token_id=tokenizer.pad_token_id, max_position_embeddings=512)
-model = LlamaForSequenceClassification(config)
-model.score.weight.data.normal_(0, 0.1)
-model.save_pretrained(sys.argv[2])
-tokenizer.save_pretrained(sys.argv[2])
-"""
+WIDTH, LAYERS = 64, 2
+_NORMS = ("input_layernorm", "post_attention_layernorm")
+_MATRICES = [f"self_attn.{name}_proj" for name in "qkvo"]
+_MATRICES += [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
+
+
+def save_model(folder: Path) -> None:
+    """A Llama that classifies, with random weights; written without torch, which takes long."""
+    random_llama(folder, WIDTH, LAYERS)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {
+        "architectures": ["LlamaForSequenceClassification"],
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+        "intermediate_size": WIDTH,
+        "tie_word_embeddings": False,
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    shapes = {
+        "model.embed_tokens.weight": (config["vocab_size"], WIDTH),
+        "score.weight": (1, WIDTH),
+    }
+    for layer in range(LAYERS):
+        names = [f"model.layers.{layer}.{name}.weight" for name in _MATRICES]
+        shapes |= dict.fromkeys(names, (WIDTH, WIDTH))
+    dice = np.random.default_rng(0)
+    weights = {n: dice.normal(0, 0.1, shape).astype(np.float32) for n, shape in shapes.items()}
+    norms = [f"model.layers.{i}.{name}.weight" for i in range(LAYERS) for name in _NORMS]
+    weights |= {n: np.ones(WIDTH, np.float32) for n in [*norms, "model.norm.weight"]}
+    safetensors.numpy.save_file(weights, folder / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
 def pooling_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a vLLM server that classifies, started for this file."""
     folder = tmp_path_factory.mktemp("reward")
-    known = models.resolve(models.EMBEDDED)
-    subprocess.run([sys.executable, "-c", SAVE, known, folder / "model"], check=True)
+    save_model(folder / "model")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
