@@ -28,6 +28,7 @@ ESAMP_KEYS = {
     "esamp_scope": "prompt",
     "esamp_distiller": "ridge",
     "esamp_fusion": "mix",
+    "esamp_gate": 1,
     "esamp_seed": 0,
 }
 
