@@ -81,13 +81,12 @@ def _claims(task: TaskSummary) -> str:
             _keyed(task, c.family, c.family),
             escape(question_of(c, task.n)),
             escape(signed(c.figure, c.interval, task.n)),
-            escape(p_text(c.p_holm)),
-            "shown" if c.shown else "not shown",
+            f"<b>{escape(p_text(c.p_holm))}</b>" if c.shown else escape(p_text(c.p_holm)),
         )
         for c in task.claims
     ]
-    head = ("sampler", "compared", "difference", "p (Holm)", "")
-    caption = f"What the sentence rests on; against {task.claims[0].baseline}"
+    head = ("sampler", "compared", "difference", "p (Holm)")
+    caption = f"What the sentence rests on; against {task.claims[0].baseline}. Bold: a difference is shown"
     return f'<div class="wrap">{_table(caption, head, rows)}</div>'
 
 
