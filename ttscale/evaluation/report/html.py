@@ -86,7 +86,8 @@ def _claims(task: TaskSummary) -> str:
         for c in task.claims
     ]
     head = ("sampler", "compared", "difference", "p (Holm)")
-    caption = f"What the sentence rests on; against {task.claims[0].baseline}. Bold: a difference is shown"
+    base = task.claims[0].baseline
+    caption = f"What the sentence rests on; against {base}. Bold: a difference is shown"
     return f'<div class="wrap">{_table(caption, head, rows)}</div>'
 
 
