@@ -171,10 +171,7 @@ def _response(
 
 
 def _report(report: Any) -> dict[str, Any]:
-    if report is None:
-        return {}
-    plain = asdict(report)
-    return {"esamp": {**plain, "fallbacks": dict(report.fallbacks)}}
+    return {} if report is None else {"esamp": report.to_json()}
 
 
 def _own_changes(own: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -135,7 +135,7 @@ def report(outcome: Outcome, drawn: Sequence[Drawn], choice: Choice) -> dict[str
             for place, one in enumerate(drawn)
         ],
         "failures": [failure.reason for failure in outcome.failures],
-        "esamp": None if outcome.esamp is None else asdict(outcome.esamp),
+        "esamp": None if outcome.esamp is None else outcome.esamp.to_json(),
         "stopped": outcome.stopped,
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ttscale.errors import InvalidInput
 
@@ -182,6 +183,28 @@ class ESampReport:
     def fallback_count(self) -> int:
         """Fallbacks of every cause together."""
         return sum(self.fallbacks.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as values that JSON has; what is not finite is null."""
+        error = self.relative_error
+        return {
+            "rows_mixed": self.rows_mixed,
+            "steps_trained": self.steps_trained,
+            "fallbacks": dict(self.fallbacks),
+            "relative_error": error if error is not None and math.isfinite(error) else None,
+            "bytes_held": self.bytes_held,
+            "error_at": {str(step): list(sums) for step, sums in self.error_at.items()},
+        }
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> ESampReport:
+        """The report that `to_json` was made of.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is something else.
+        """
+        error_at = {int(step): (float(e), int(n)) for step, (e, n) in told["error_at"].items()}
+        return cls(**{**told, "fallbacks": dict(told["fallbacks"]), "error_at": error_at})
 
     def __add__(self, other: ESampReport) -> ESampReport:
         causes = {

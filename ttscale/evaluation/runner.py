@@ -10,7 +10,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from ttscale import _check
 from ttscale._concurrent import gather
@@ -313,16 +313,8 @@ def _ended(
         completion_tokens=samples.usage.completion_tokens,
         seconds=round(seconds, 4),
         failures=reasons,
-        esamp=_finite(asdict(samples.esamp)) if samples.esamp is not None else None,
+        esamp=samples.esamp.to_json() if samples.esamp is not None else None,
     )
-
-
-def _finite(values: dict[str, object]) -> dict[str, object]:
-    """The values with what JSON has no word for as null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in values.items()
-    }
 
 
 def _grades(suite: Suite, problem: Problem, samples: Sequence[SampleRecord]) -> list[GradeRecord]:

@@ -7,7 +7,6 @@ import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from ttscale.serving.body import Job
@@ -112,7 +111,7 @@ def _spent(outcome: Outcome) -> Json:
 
 def esamp_of(report: ESampReport | None) -> Json | None:
     """What ESamp did; None when it was not asked for."""
-    return None if report is None else {**asdict(report), "fallbacks": dict(report.fallbacks)}
+    return None if report is None else report.to_json()
 
 
 def _candidates(job: Job, outcome: Outcome, drawn: Sequence[Drawn]) -> list[Json]:

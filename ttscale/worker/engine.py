@@ -388,10 +388,7 @@ def _told(output: Any, count: int) -> tuple[tuple[float, ...], tuple[float, ...]
 
 
 def _from_plain(report: dict[str, Any] | None) -> ESampReport:
-    if report is None:
-        return ESampReport()
-    error_at = {int(step): (total, count) for step, (total, count) in report["error_at"].items()}
-    return ESampReport(**{**report, "error_at": error_at})
+    return ESampReport() if report is None else ESampReport.from_json(report)
 
 
 def _since(before: ESampReport | None, now: ESampReport | None) -> ESampReport | None:

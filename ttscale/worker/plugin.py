@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from ttscale.types import ESampReport
 from ttscale.worker.callers import with_defaults
 from ttscale.worker.parallel import keep_together
 from ttscale.worker.request import admit, read_keys
@@ -155,23 +154,11 @@ def esamp_report(self: Any, names: list[str] | None = None) -> dict[str, Any]:
         return {"total": None, "live": 0, "held": 0, "seconds": {}, "groups": {}}
     found = {name: runtime.groups.report(name) for name in names or []}
     return {
-        "total": to_plain(runtime.groups.total()),
+        "total": runtime.groups.total().to_json(),
         "live": runtime.groups.live,
         "held": runtime.groups.bytes_held,
         "seconds": runtime.groups.clock.seconds,
-        "groups": {name: to_plain(r) if r is not None else None for name, r in found.items()},
-    }
-
-
-def to_plain(report: ESampReport) -> dict[str, Any]:
-    """A report as a dictionary that crosses process borders."""
-    return {
-        "rows_mixed": report.rows_mixed,
-        "steps_trained": report.steps_trained,
-        "fallbacks": dict(report.fallbacks),
-        "relative_error": report.relative_error,
-        "bytes_held": report.bytes_held,
-        "error_at": {str(step): list(sums) for step, sums in report.error_at.items()},
+        "groups": {name: r.to_json() if r is not None else None for name, r in found.items()},
     }
 
 
