@@ -1,4 +1,4 @@
-.PHONY: setup demo demo-serve test check
+.PHONY: setup demo demo-serve test test-engines check
 
 setup: ## make .venv and the embedded model; does nothing when they are there
 	@scripts/setup
@@ -9,8 +9,11 @@ demo: setup ## answer maths questions by majority vote over ESamp samples
 demo-serve: setup ## start the server, ask it through the OpenAI client, stop it
 	.venv/bin/python examples/serve_openai_client.py
 
-test: setup ## run all tests, the real engine included
-	.venv/bin/python -m pytest
+test: setup ## run the tests, with the real engine and a real server
+	.venv/bin/python -m pytest -m "not own_engine"
+
+test-engines: setup ## tests that start engines of their own: Model Runner V2, kinds of models, faults
+	.venv/bin/python -m pytest -m own_engine
 
 check: setup ## ruff, mypy strict and the docs check
 	.venv/bin/ruff check .

@@ -19,7 +19,7 @@ from ttscale.bench.tiny import random_llama
 from ttscale.serving.running import RunningServer
 from ttscale.types import Samples
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.own_engine]
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 LOAD = runpy.run_path(str(BENCHMARKS / "serve_load.py"))
 FAULTS = runpy.run_path(str(BENCHMARKS / "serve_faults.py"))

@@ -21,7 +21,7 @@ from ttscale.testing import ScriptedEngine, candidate
 from ttscale.types import Prompt
 from ttscale.verifiers import CrossEncoder, ProcessReward, RewardModel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.own_engine]
 START_SECONDS = 240
 ENGINE = ScriptedEngine(["unused"])
 QUESTION = Prompt.of("What is 1 + 1?")

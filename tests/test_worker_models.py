@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.own_engine]
 SCRIPT = Path(__file__).with_name("model_kinds.py")
 LAYERS, HIDDEN, RANK = 2, 128, 4
 

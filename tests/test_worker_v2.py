@@ -13,6 +13,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.own_engine,
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton has no wheel for this machine"),
 ]
 SCRIPT = Path(__file__).with_name("v2_runner.py")
