@@ -168,7 +168,7 @@ def errors_fall(bench: Bench) -> Finding:
             float((s["hL"].float() - s["predicted"]).norm() / s["hL"].float().norm()) for s in steps
         ]
         figures[distiller] = {
-            "first": sum(errors[:4]) / 4,
+            "first": errors[0],
             "last": sum(errors[-8:]) / 8,
             "steps": len(errors),
         }
