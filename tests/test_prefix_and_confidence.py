@@ -87,7 +87,7 @@ def test_other_servers_are_refused_a_prefix() -> None:
     with ScriptedServer(["7."], esamp=False) as server, ServerEngine(server.base_url) as engine:
         with pytest.raises(InvalidInput, match="only vLLM goes on"):
             engine.draw(BEGUN, 1, Sampler())
-        with pytest.raises(InvalidInput, match="keeps the stop text"):
+        with pytest.raises(InvalidInput, match="include_stop needs a vLLM server"):
             engine.draw(QUESTION, 1, Sampler(include_stop=True))
         assert server.posts == []
 

@@ -86,18 +86,10 @@ def _beyond_openai(sampler: Sampler, facts: Facts) -> dict[str, Json]:
     """Fields that OpenAI itself does not have and refuses."""
     made: dict[str, Json] = {}
     if sampler.include_stop:
-        if not facts.vllm:
-            raise InvalidInput(
-                "the sampler keeps the stop text (include_stop), and the server is not vLLM; "
-                "use a vLLM server, or draw without it"
-            )
+        _refuse_unless_vllm("include_stop", facts)
         made["include_stop_str_in_output"] = True
     if sampler.min_tokens:
-        if not facts.vllm:
-            raise InvalidInput(
-                f"the sampler's min_tokens is {sampler.min_tokens}, which only vLLM servers have; "
-                "use a vLLM server, or draw without it"
-            )
+        _refuse_unless_vllm("min_tokens", facts)
         made["min_tokens"] = sampler.min_tokens
     if facts.vllm:  # it takes what is left out from the model's own generation settings
         made |= {"top_k": sampler.top_k, "min_p": sampler.min_p, "repetition_penalty": 1.0}
@@ -111,6 +103,13 @@ def _beyond_openai(sampler: Sampler, facts: Facts) -> dict[str, Json]:
     if extra:
         made["vllm_xargs"] = extra
     return made
+
+
+def _refuse_unless_vllm(setting: str, facts: Facts) -> None:
+    if not facts.vllm:
+        raise InvalidInput(
+            f"the sampler's {setting} needs a vLLM server; draw without it, or use one"
+        )
 
 
 def _logprobs(prompt: Prompt, sampler: Sampler) -> dict[str, Json]:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 from ttscale import _sync, models
@@ -96,12 +96,7 @@ class LocalEngine:
     def __enter__(self) -> LocalEngine:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -134,7 +129,8 @@ class LocalEngine:
     def esamp_report(self) -> ESampReport:
         """What ESamp has done in this engine since it started; `bytes_held` is the present."""
         self._check_open()
-        return _from_plain(_sync.run(self._rpc([]))["total"])
+        total = _sync.run(self._rpc([]))["total"]
+        return ESampReport() if total is None else ESampReport.from_json(total)
 
     def esamp_seconds(self) -> dict[str, float]:
         """Time that ESamp has taken in the worker since it started, by phase.
@@ -217,7 +213,7 @@ class LocalEngine:
         if group is None:
             return None
         found = (await self._rpc([group]))["groups"][group]
-        return _from_plain(found) if found is not None else None
+        return ESampReport.from_json(found) if found is not None else None
 
     async def _rpc(self, groups: Sequence[str]) -> dict[str, Any]:
         """What the workers report of themselves and of these groups."""
@@ -385,10 +381,6 @@ def _told(output: Any, count: int) -> tuple[tuple[float, ...], tuple[float, ...]
     places = [{t: float(entry.logprob) for t, entry in row.items()} for row in output.logprobs]
     chosen = (row[token] for row, token in zip(places, output.token_ids, strict=True))
     return tuple(chosen), tuple(confidence(row.values(), count) for row in places)
-
-
-def _from_plain(report: dict[str, Any] | None) -> ESampReport:
-    return ESampReport() if report is None else ESampReport.from_json(report)
 
 
 def _since(before: ESampReport | None, now: ESampReport | None) -> ESampReport | None:
