@@ -302,12 +302,17 @@ def test_concurrency_is_kept() -> None:
     """Never more questions at work than allowed, and that many at some time."""
     at_work: set[str] = set()
     most = 0
+    reached = asyncio.Event()
 
     async def gate(prompt: Prompt, index: int) -> None:
         nonlocal most
         at_work.add(prompt.question)
         most = max(most, len(at_work))
-        for _ in range(20):
+        if most >= 3:
+            reached.set()
+        async with asyncio.timeout(60):
+            await reached.wait()
+        for _ in range(20):  # time for a fourth, if one were let in
             await asyncio.sleep(0)
         at_work.discard(prompt.question)
 
