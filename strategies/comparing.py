@@ -11,7 +11,7 @@ from ttscale.errors import InvalidInput, ScoreError
 from ttscale.sampling import MAX_TOP_LOGPROBS, Sampler
 from ttscale.types import Candidate, Prompt
 from ttscale.verifiers import CandidateScore, ScoreSheet
-from ttscale.verifiers.judge import conversation
+from ttscale.verifiers.judge import conversation, judgement
 
 COMPARE_INSTRUCTION = (
     "Read the question and the proposed solutions. Check the reasoning and final answer of each."
@@ -69,10 +69,7 @@ class ComparingJudge:
             )
         question = compare_prompt(self.instruction, prompt, [c.text for c in candidates])
         samples = await engine.adraw(question, 1, COMPARE_SAMPLER)
-        if not samples.candidates:
-            reasons = "; ".join(failure.reason for failure in samples.failures)
-            raise ScoreError(f"the judge's draw failed: {reasons or 'no reason given'}")
-        shares = letter_shares(samples.candidates[0].top_logprobs, len(candidates))
+        shares = letter_shares(judgement(samples).top_logprobs, len(candidates))
         scores = tuple(CandidateScore(place, share) for place, share in enumerate(shares))
         return ScoreSheet(scores, samples.usage)
 

@@ -12,7 +12,7 @@ from ttscale.errors import InvalidInput
 
 LAYERS = 4
 HEAD = 64  # width of an attention head
-_WEIGHTS = (".safetensors", ".bin", "config.json", ".index.json")
+_WEIGHTS = (".safetensors", ".bin", ".index.json")
 
 
 def random_llama(folder: Path, hidden: int, layers: int = LAYERS) -> str:
@@ -32,9 +32,6 @@ def random_llama(folder: Path, hidden: int, layers: int = LAYERS) -> str:
     for file in source.iterdir():
         if file.is_file() and not file.name.endswith(_WEIGHTS):
             shutil.copy(file, folder)
-    for name in ("generation_config.json", "tokenizer_config.json"):
-        if (source / name).exists():
-            shutil.copy(source / name, folder)
     config: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
     config |= {
         "hidden_size": hidden,

@@ -11,7 +11,7 @@ from ttscale._concurrent import gather
 from ttscale.engines import Engine
 from ttscale.errors import InvalidInput, ScoreError, TTScaleError
 from ttscale.sampling import MAX_TOP_LOGPROBS, Sampler
-from ttscale.types import Candidate, Prompt, Usage
+from ttscale.types import Candidate, Prompt, Samples, Usage
 from ttscale.verifiers.sheet import CandidateScore, ScoreSheet
 
 JUDGE_INSTRUCTION = (
@@ -76,13 +76,22 @@ class SelfJudge:
         try:
             samples = await engine.adraw(question, 1, JUDGE_SAMPLER)
             usage = samples.usage
-            if not samples.candidates:
-                reasons = "; ".join(failure.reason for failure in samples.failures)
-                raise ScoreError(f"the judge's draw failed: {reasons or 'no reason given'}")
-            value = yes_probability(samples.candidates[0].top_logprobs)
+            value = yes_probability(judgement(samples).top_logprobs)
         except TTScaleError as error:
             return CandidateScore(place, error=str(error)), usage
         return CandidateScore(place, value), usage
+
+
+def judgement(samples: Samples) -> Candidate:
+    """The one sample of a judge's draw.
+
+    Raises:
+        ScoreError: It did not come back.
+    """
+    if not samples.candidates:
+        reasons = "; ".join(failure.reason for failure in samples.failures)
+        raise ScoreError(f"the judge's draw failed: {reasons or 'no reason given'}")
+    return samples.candidates[0]
 
 
 def judge_prompt(instruction: str, prompt: Prompt, solution: str) -> Prompt:
