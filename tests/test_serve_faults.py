@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import runpy
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +33,72 @@ AUTH = {"authorization": f"Bearer {KEYS[0]}"}
 SHORT = {"prompt": "Once", "max_tokens": 6, "ignore_eos": True}
 
 
+# gRPC is the exporters' default; several exports a second, so that no test waits for one
+TRACING = {
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+    "OTEL_BSP_SCHEDULE_DELAY": "200",
+}
+
+
+@dataclass
+class Collector:
+    """The spans that came in; `url` is where they are sent."""
+
+    url: str
+    spans: list[Any] = field(default_factory=list)
+
+    def named(self, name: str, trace: str, seconds: float = 20.0) -> list[Any]:
+        """Spans of that name in that trace (32 hexadecimal digits); waits until there is one."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if found := [s for s in self.spans if (s.name, s.trace_id.hex()) == (name, trace)]:
+                return found
+            time.sleep(0.1)
+        return []
+
+
+@contextmanager
+def collecting() -> Iterator[Collector]:
+    """Take spans in for as long as the block lasts."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            """One export."""
+            body = self.rfile.read(int(self.headers["content-length"]))
+            sent = ExportTraceServiceRequest.FromString(body)
+            for resource in sent.resource_spans:
+                for scope in resource.scope_spans:
+                    collector.spans.extend(scope.spans)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    collector = Collector(f"http://127.0.0.1:{server.server_port}/v1/traces")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield collector
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def collector() -> Iterator[Collector]:
+    """Takes in the server's spans."""
+    with collecting() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, collector: Collector
+) -> Iterator[RunningServer]:
     """A server with keys, and ESamp for every request that says nothing."""
     folder = tmp_path_factory.mktemp("tiny")
     model = random_llama(folder / "model", *FAULTS["WIDTH_AND_LAYERS"])
@@ -41,8 +110,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         "--no-esamp-gate",
         "--api-key",
         *KEYS,
+        "--otlp-traces-endpoint",
+        collector.url,
     ]
-    environment = FAULTS["ENVIRONMENT"]
+    environment = {**FAULTS["ENVIRONMENT"], **TRACING}
     with RunningServer(args, environment=environment, log=folder / "log") as started:
         yield started
 
@@ -105,6 +176,23 @@ def test_two_keys_of_the_server_never_share(client: httpx.Client) -> None:
         told[key] = answer.json()["groups"]["ours"]["rows_mixed"]
 
     assert told == {KEYS[0]: 10, KEYS[1]: 5}
+
+
+def test_a_strategys_run_is_a_span_of_the_callers_trace(
+    client: httpx.Client, collector: Collector
+) -> None:
+    """Beside vLLM's own spans of its samples."""
+    trace = "0123456789abcdef0123456789abcdef"
+    body = FAULTS["GOOD"]["/ttscale/v1/chat/completions"]
+    headers = {"traceparent": f"00-{trace}-0123456789abcdef-01"}
+    client.post("/ttscale/v1/chat/completions", json=body, headers=headers).raise_for_status()
+
+    [span] = collector.named("ttscale.strategy", trace)
+    told = {attribute.key: attribute.value for attribute in span.attributes}
+    assert told["ttscale.strategy"].string_value == "self-consistency"
+    assert told["ttscale.samples"].int_value == told["ttscale.requested"].int_value > 1
+    assert span.end_time_unix_nano > span.start_time_unix_nano
+    assert collector.named("llm_request", trace)
 
 
 def test_a_load_fails_no_request_and_leaves_nothing(server: RunningServer) -> None:

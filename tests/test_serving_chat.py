@@ -43,6 +43,7 @@ class Server:
     def __init__(self, script: Script, facts: Facts | None = None) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.groups: list[str | None] = []
+        self.spans: list[Mapping[str, Any]] = []
         self.facts = facts or Facts(("small",), 512)
         self._script = script
 
@@ -60,6 +61,10 @@ class Server:
         if isinstance(made, Exception):
             raise made
         return json.dumps(completion(made)).encode()
+
+    def trace(self, request: Request, started: int, about: Mapping[str, Any]) -> None:
+        """Keep what a span would say."""
+        self.spans.append(about)
 
     async def report(self, group: str | None = None) -> Mapping[str, Any]:
         """The same report for every group."""
@@ -130,6 +135,16 @@ async def test_a_plain_openai_body_gets_the_answer_of_a_vote() -> None:
     assert answer["usage"] == told
     assert answer["ttscale"]["votes"][0] == {"answer": "7", "count": 3, "weight": 3.0}
     assert (answer["ttscale"]["requested"], answer["ttscale"]["returned"]) == (5, 5)
+
+
+async def test_a_run_is_told_to_the_servers_tracer() -> None:
+    """Once, with the strategy and what it drew."""
+    server = Server(says("4", "4", "5"))
+    await ask(server, ttscale={"n": 3})
+
+    [span] = server.spans
+    assert (span["strategy"], span["samples"], span["requested"]) == ("self-consistency", 3, 3)
+    assert span["tokens"] > 0
 
 
 async def test_without_the_object_ttscale_there_are_defaults() -> None:

@@ -92,3 +92,13 @@ class Backend(Protocol):
             Failed: The engine failed, or has died.
         """
         ...
+
+    def trace(self, request: Request, started: int, about: Mapping[str, Json]) -> None:
+        """Record a run that has ended as a span of the caller's trace, where traces are kept.
+
+        Args:
+            request: Its headers may name a trace.
+            started: When the run began, in nanoseconds since 1970.
+            about: Attributes of the span.
+        """
+        ...

@@ -110,6 +110,7 @@ class _Run:
 
     def __init__(self, server: Backend, job: Job, request: Request) -> None:
         self.job = job
+        self._server, self._request = server, request
         self._engine = ChatEngine(server, job, request)
         self._head = answer.Head(job.model)
         self._finished = 0
@@ -126,7 +127,7 @@ class _Run:
         Raises:
             Failed: No sample came back.
         """
-        started = time.monotonic()
+        started = time.time_ns()
         outcome = await arun(
             self.job.strategy,
             self._engine,
@@ -139,16 +140,22 @@ class _Run:
         if not drawn:
             raise self._engine.trouble or _nothing(outcome)
         choice = await asyncio.to_thread(choose, self.job, outcome, drawn)
-        log.info(
-            "strategy=%s samples=%d/%d tokens=%d seconds=%.3f tie=%s",
-            outcome.strategy,
-            outcome.returned,
-            outcome.requested,
-            outcome.usage.completion_tokens,
-            time.monotonic() - started,
-            choice.tie,
-        )
+        self._tell(outcome, choice.tie, started)
         return choice, outcome.usage, answer.block_of(self.job, outcome, drawn, choice)
+
+    def _tell(self, outcome: Outcome, tie: bool, started: int) -> None:
+        """One line of the log, and one span, of a run that has ended."""
+        about: dict[str, answer.Json] = {
+            "strategy": outcome.strategy,
+            "samples": outcome.returned,
+            "requested": outcome.requested,
+            "tokens": outcome.usage.completion_tokens,
+            "tie": tie,
+        }
+        seconds = (time.time_ns() - started) / 1e9
+        told = " ".join(f"{name}={value}" for name, value in about.items())
+        log.info("%s seconds=%.3f", told, seconds)
+        self._server.trace(self._request, started, about)
 
     def _count(self, _: Candidate) -> None:
         self._finished += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +29,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 from vllm.exceptions import VLLMError
+from vllm.tracing import SpanKind, extract_trace_context, instrument_manual
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from ttscale.engines._wire import Json
@@ -46,6 +48,7 @@ log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 30.0
 CLIENT_ERROR, SERVER_ERROR = 400, 500
+SPAN = "ttscale.strategy"
 SEVERAL_SERVERS = "PROMETHEUS_MULTIPROC_DIR"  # vLLM sets it where several processes serve HTTP
 
 
@@ -142,6 +145,12 @@ class VLLMServer:
             why = str(error) or type(error).__name__
             raise Failed(f"the engine does not answer: {why}") from error
         return {**told, "groups": {} if name is None else {group: told["groups"].get(name)}}
+
+    def trace(self, request: Request, started: int, about: Mapping[str, Json]) -> None:
+        """Record a run by vLLM's tracer, which drops it without --otlp-traces-endpoint."""
+        named = {f"ttscale.{name}": value for name, value in about.items()}
+        caller = extract_trace_context(request.headers)
+        instrument_manual(SPAN, started, time.time_ns(), named, caller, SpanKind.INTERNAL)
 
 
 async def _why_not(engine: Any) -> str:

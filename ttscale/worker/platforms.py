@@ -11,6 +11,7 @@ from ttscale.errors import MissingDependency
 
 CPU_KV_CACHE_GIB = "2"
 CPU_BATCHED_TOKENS = 2048
+FEW_CORES = 2
 
 
 def platform_settings(dtype: str, eager: bool | None, max_model_len: int) -> dict[str, Any]:
@@ -29,6 +30,9 @@ def platform_settings(dtype: str, eager: bool | None, max_model_len: int) -> dic
     cpu = bool(current_platform.is_cpu())
     if cpu:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GIB)
+        if (os.cpu_count() or 1) <= FEW_CORES:
+            # vLLM keeps a core for its scheduler, which here is half of all and mostly waits
+            os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
         if dtype == "auto" and not _multiplies_bfloat16(torch):
             dtype = "float32"
     settings: dict[str, Any] = {"dtype": dtype, "enforce_eager": cpu if eager is None else eager}
