@@ -12,6 +12,7 @@ import pytest
 
 from ttscale import LocalEngine, Sampler
 from ttscale.bench import STANDARD, Workload, measure, report, sweep, tiny
+from ttscale.bench.measure import median_interval
 from ttscale.cli.app import main
 from ttscale.cli.bench import parse_workload
 from ttscale.engines import Engine
@@ -66,6 +67,16 @@ def test_report_sums_up_what_was_done() -> None:
     assert min(found.ratios) <= found.ratio <= max(found.ratios)
 
 
+@pytest.mark.parametrize(
+    ("count", "left_out"), [(1, 0), (5, 0), (6, 0), (9, 1), (15, 3), (25, 7), (30, 9)]
+)
+def test_interval_of_a_median_is_that_of_the_books(count: int, left_out: int) -> None:
+    """So many of the smallest and largest values are left out, as tables of the sign test say."""
+    low, high = median_interval([float(k) for k in reversed(range(count))])
+
+    assert (low, high) == (left_out, count - 1 - left_out)
+
+
 def test_shared_distiller_is_not_counted_once_for_each_prompt() -> None:
     """All draws of a shared group report the same group."""
     found = measure(scripted(), Workload(4, 2, "shared", tokens=TOKENS), repeats=1)
@@ -95,7 +106,15 @@ def test_json_has_the_documented_form(capsys: pytest.CaptureFixture[str], tmp_pa
     assert code == 0
     (one,) = shown["workloads"]
     wanted = {"name", "prompts", "samples", "scope", "distiller", "ratio", "ratio_min"}
-    wanted |= {"ratio_max", "vanilla_tok_s", "esamp_tok_s", "rows_mixed", "steps_trained"}
+    wanted |= {
+        "ratio_low",
+        "ratio_high",
+        "ratio_max",
+        "vanilla_tok_s",
+        "esamp_tok_s",
+        "rows_mixed",
+        "steps_trained",
+    }
     wanted |= {"fallbacks", "relative_error", "ratio_floor", "step_ms"}
     assert wanted <= one.keys()
     assert (one["name"], one["rows_mixed"]) == ("2x3 prompt swiglu", 36)

@@ -2,14 +2,16 @@
 
 The ratio of a pair is throughput with ESamp over throughput without. Both halves write the same
 number of tokens on the same engine within seconds of each other, so what slows the machine slows
-both; the median over pairs and the whole range are told. A ratio without work done is refused.
+both; the median over pairs, its interval and the whole range are told. A ratio without work done
+is refused.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +24,7 @@ from ttscale.sampling import Sampler
 from ttscale.types import ESampReport, Samples
 
 MARKS = (8, 32, 128)  # training steps at which the relative error is told
+TAIL = 0.025  # of the interval of a median, on each side
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,11 @@ class Measured:
         return statistics.median(self.ratios)
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the median ratio; see `median_interval`."""
+        return median_interval(self.ratios)
+
+    @property
     def plain_rate(self) -> float:
         """Median tokens a second without ESamp."""
         return self.tokens / statistics.median(pair.plain for pair in self.pairs)
@@ -83,6 +91,22 @@ class Measured:
     def esamp_rate(self) -> float:
         """Median tokens a second with ESamp."""
         return self.tokens / statistics.median(pair.esamp for pair in self.pairs)
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Interval that holds the median of what `values` are drawn from, at 95 % or more.
+
+    Order statistics alone, so whatever the distribution (Conover, Practical Nonparametric
+    Statistics, 3.2). Fewer than six values are too few for 95 %: then it is the whole range.
+    """
+    ordered, n = sorted(values), len(values)
+    below, place = 0.0, 0  # below: chance that at most `place` of n values lie under the median
+    for k in range(n // 2):
+        below += math.comb(n, k) / 2**n
+        if below > TAIL:
+            break
+        place = k
+    return ordered[place], ordered[n - 1 - place]
 
 
 def measure(engine: Engine, workload: Workload, repeats: int = 5, seed: int = 0) -> Measured:

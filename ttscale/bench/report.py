@@ -29,6 +29,8 @@ def workload_json(measured: Measured, floor: float | None) -> dict[str, Any]:
         "distiller": workload.distiller,
         "tokens": workload.tokens,
         "ratio": measured.ratio,
+        "ratio_low": measured.interval[0],
+        "ratio_high": measured.interval[1],
         "ratio_min": min(measured.ratios),
         "ratio_max": max(measured.ratios),
         "ratios": list(measured.ratios),
@@ -61,7 +63,7 @@ def document(workloads: Sequence[Mapping[str, Any]], engine: Mapping[str, Any]) 
 def table(workloads: Sequence[Mapping[str, Any]]) -> Table:
     """One line a workload."""
     made = Table(box=None, pad_edge=False)
-    for head in ("workload", "plain", "ESamp", "ratio", "range", "floor"):
+    for head in ("workload", "plain", "ESamp", "ratio", "95 %", "range", "floor"):
         made.add_column(head, justify="left" if head == "workload" else "right")
     for head in ("rows", "steps", "fallbacks", *(f"error@{mark}" for mark in MARKS), *PHASES):
         made.add_column(head, justify="right")
@@ -78,6 +80,7 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
         _figure(one["vanilla_tok_s"], 0),
         _figure(one["esamp_tok_s"], 0),
         _figure(one["ratio"], 3),
+        f"{one['ratio_low']:.3f}-{one['ratio_high']:.3f}",
         f"{one['ratio_min']:.3f}-{one['ratio_max']:.3f}",
         _figure(one["ratio_floor"], 3),
         str(one["rows_mixed"]),
@@ -93,7 +96,7 @@ def _figure(value: float | None, digits: int) -> str:
 
 
 def plot(curves: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> list[Path]:
-    """Draw each curve of ratios with its range; writes `bench.png` and `bench.svg`.
+    """Draw each curve of ratios with its intervals; writes `bench.png` and `bench.svg`.
 
     Args:
         curves: Workloads by name of the axis; each has `x`, the place on that axis.
@@ -127,8 +130,8 @@ def _draw(axis: Any, name: str, points: Sequence[Mapping[str, Any]]) -> None:
     for distiller in sorted({point["distiller"] for point in points}):
         mine = [point for point in points if point["distiller"] == distiller]
         ratios = [point["ratio"] for point in mine]
-        low = [point["ratio"] - point["ratio_min"] for point in mine]
-        high = [point["ratio_max"] - point["ratio"] for point in mine]
+        low = [point["ratio"] - point["ratio_low"] for point in mine]
+        high = [point["ratio_high"] - point["ratio"] for point in mine]
         places = [str(point["x"]) for point in mine]
         axis.errorbar(places, ratios, yerr=(low, high), marker="o", capsize=3, label=distiller)
     axis.axhline(1.0, color="grey", linewidth=0.8)

@@ -14,9 +14,9 @@ A workload is PROMPTSxSAMPLES, then perhaps a scope and a distiller: 1x16, 4x16:
 16x4:prompt:swiglu. Without --workload these are timed:
   {", ".join(one.name.replace(" ", ":") for one in STANDARD)}
 
-Each repeat runs the same work with and without ESamp, in changing order; the median ratio and the
-range are shown, and a ratio without work done is refused. The floor is what the distiller's
-arithmetic and memory traffic alone would leave, at the speed measured on this machine.
+Each repeat runs the same work with and without ESamp, in changing order; the median ratio, its
+95 % interval and the range are shown, and a ratio without work done is refused. The floor is what
+the distiller's arithmetic and memory traffic alone would leave, at this machine's speed.
 
 examples:
   ttscale bench
