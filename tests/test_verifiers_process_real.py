@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 from transformers import AutoTokenizer
 
 from ttscale.bench.tiny import random_llama
@@ -22,10 +24,11 @@ pytestmark = [pytest.mark.engine, pytest.mark.own_engine]
 IDLE = ScriptedEngine(["unused"])
 QUESTION = Prompt.of("What is 1 + 1?")
 TAG = "<file_sep>"  # one token of the embedded model's tokenizer, in no text
+WIDTH, LAYERS = 64, 2
 FIRST, SECOND = "One and one.", "That makes 2."
 MODULE = ("vllm.entrypoints.openai.api_server",)
 CHEAP = (
-    *("--runner", "pooling", "--dtype", "float32", "--load-format", "dummy", "--enforce-eager"),
+    *("--runner", "pooling", "--dtype", "float32", "--enforce-eager"),
     *("--max-num-seqs", "8", "--max-model-len", "512", "--served-model-name", "process"),
 )
 
@@ -43,12 +46,41 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def save_model(folder: Path) -> int:
-    """Describe the model with the embedded one's tokenizer; the id of its step tag."""
-    random_llama(folder, 64, 2)
+    """The model with the embedded one's tokenizer; the id of its step tag."""
+    random_llama(folder, WIDTH, LAYERS)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config |= {"architectures": ["Qwen2ForProcessRewardModel"], "model_type": "qwen2"}
+    config |= {"intermediate_size": WIDTH}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    dice = np.random.default_rng(0)
+    weights = {
+        name: dice.normal(0, 0.5, shape).astype(np.float32)
+        for name, shape in shapes(config["vocab_size"]).items()
+    }
+    safetensors.numpy.save_file(weights, folder / "model.safetensors")
     return int(AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids(TAG))
+
+
+def shapes(words: int) -> dict[str, tuple[int, ...]]:
+    """Every weight of the model by name; all are drawn, norms and biases too."""
+    square, line = (WIDTH, WIDTH), (WIDTH,)
+    made: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (words, WIDTH),
+        "model.norm.weight": line,
+        "score.0.weight": square,
+        "score.0.bias": line,
+        "score.2.weight": (2, WIDTH),
+        "score.2.bias": (2,),
+    }
+    for layer in range(LAYERS):
+        start = f"model.layers.{layer}."
+        for name in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"):
+            made |= {f"{start}{name}.weight": square, f"{start}{name}.bias": line}
+        for name in ("self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"):
+            made[f"{start}{name}.weight"] = square
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            made[f"{start}{name}.weight"] = line
+    return made
 
 
 async def test_every_step_has_a_score_of_its_own(url: str) -> None:
@@ -61,7 +93,8 @@ async def test_every_step_has_a_score_of_its_own(url: str) -> None:
     assert len(both) == len(other) == 2
     assert all(0 < score < 1 for score in both)
     assert first == pytest.approx(both[:1], abs=1e-6)
-    assert other[1] != both[1]
+    assert abs(other[1] - both[1]) > 1e-4
+    assert abs(both[0] - both[1]) > 1e-4
     assert cost.prompt_tokens > 10
 
 
