@@ -220,13 +220,15 @@ def prompt(problem: Problem) -> str:
     return f"{EXAMPLES}Question: {problem.question}\nSolution:"
 
 
-def plan(contender: Contender, url: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
+def plan(
+    contender: Contender, url: str, model: str, args: argparse.Namespace, seed: int
+) -> dict[str, Any]:
     """What a runner is told."""
     first, *others = word_problems(args.questions + 1, args.seed).problems
     return {
         "contender": contender.name,
         "url": url,
-        "model": MODEL,
+        "model": model,
         "system": SYSTEM,
         "warm_up": prompt(first),
         "questions": [prompt(problem) for problem in others],
@@ -280,9 +282,10 @@ def all_runs(args: argparse.Namespace, pythons: Mapping[str, Path]) -> list[Run]
         RunningServer(serve, environment=ENVIRONMENT) as server,
         httpx.Client(base_url=server.url, trust_env=False) as client,
     ):
+        model = client.get("/v1/models").raise_for_status().json()["data"][0]["id"]
         for repeat in range(args.repeats):
             for name in order(list(able), repeat):
-                told = plan(able[name], server.url, args, args.seed + repeat)
+                told = plan(able[name], server.url, model, args, args.seed + repeat)
                 results, counted = run(
                     told, pythons[name], Path(folder), lambda: client.get("/metrics").text
                 )
