@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -215,3 +216,24 @@ def test_import_loads_no_computer_algebra() -> None:
         "sys.exit(any(m in sys.modules for m in ('sympy', 'math_verify', 'torch', 'vllm')))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("mark", "text", "kind"),
+    [
+        ("box", r"The answer is 3. \boxed{7}", "auto"),
+        ("tags", "<answer>7</answer> The answer is 3.", "auto"),
+        ("hashes", "The answer is 3.\n#### 7", "auto"),
+        ("sentence", "#### 3\nThe answer is **7**.", "auto"),
+        ("alone", " 7 ", "auto"),
+        ("unmarked", "Then there are 7 left.", "auto"),
+        ("unmarked", "First 3, then 7", "number"),
+    ],
+)
+def test_what_made_it_the_answer_is_told(mark: str, text: str, kind: str) -> None:
+    """The surest mark wins, and a caller may tell a boxed answer from a last number."""
+    answer = extract_answer(text, kind)
+
+    assert answer is not None
+    assert (answer.value, answer.mark) == ("7", mark)
+    assert answer == replace(answer, mark="")

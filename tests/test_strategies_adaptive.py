@@ -129,4 +129,5 @@ def test_vllm_is_told_to_stop(engine: LocalEngine) -> None:
     outcome = AdaptiveSelfConsistency(n=24, sampler=sampler, alpha=0.2).run(engine, raw, seed=2)
 
     assert outcome.spent.samples + outcome.spent.cancelled == 24
+    assert outcome.spent.cancelled > 0
     assert engine.draw("Hello", 1, Sampler(max_tokens=2)).candidates

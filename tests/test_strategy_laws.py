@@ -373,3 +373,23 @@ def test_samples_are_told_to_the_hook(factory: Factory) -> None:
     run(factory(4, SAMPLER), engine, QUESTION, seed=1, on_candidate=seen.append)
 
     assert len(seen) == policy_draws(engine)
+
+
+@every_strategy
+async def test_any_strategy_may_be_part_of_another(factory: Factory) -> None:
+    """First or last in a chain, behind one that abstains, and in a whole within a whole."""
+    silent = SelfConsistency(1, SAMPLER, kind="choice")  # no sample states an option
+    wholes: list[Strategy[Any]] = [
+        chain(factory(3, SAMPLER), SelfConsistency(2, EXPLORING), margin=1.0),
+        chain(SelfConsistency(2, EXPLORING), factory(3, SAMPLER), margin=1.0),
+        fallback(silent, factory(3, SAMPLER)),
+        fallback(silent, chain(factory(2, SAMPLER), factory(3, EXPLORING), margin=1.0)),
+    ]
+    for whole in wholes:
+        engine = engine_of()
+        outcome = await arun(whole, engine, QUESTION, seed=1)
+
+        assert "7" in (outcome.answer or "")
+        assert outcome.notes["ran"] >= 1
+        assert outcome.spent.samples == policy_draws(engine)
+        assert check_contract(whole, engine_of(), QUESTION, seed=1).answer == outcome.answer

@@ -69,13 +69,17 @@ def extract_answer(text: str, kind: str = "auto") -> Answer | None:
     boxes = [match for match in _BOX.finditer(shown) if not _is_placeholder(shown, match.end())]
     if boxes:
         said = _last_box(shown, [match.end() for match in boxes])
-        answer = _boxed(said, kind) if said else None
+        answer = _marked("box", _boxed(said, kind) if said else None)
     else:
         answer = _unboxed(shown, kind)
     if answer is None:
         return None
     start, end = answer.span[0] + cut, answer.span[1] + cut
     return replace(answer, span=(start, end), raw=text[start:end])
+
+
+def _marked(mark: str, answer: Answer | None) -> Answer | None:
+    return None if answer is None else replace(answer, mark=mark)
 
 
 def _blank(match: re.Match[str]) -> str:
@@ -128,7 +132,7 @@ def _unboxed(text: str, kind: str) -> Answer | None:
     """The answer of a text without a box."""
     tagged = list(_TAGGED.finditer(text))
     if tagged and (answer := _in_tags(Stretch(tagged[-1].start(1), tagged[-1][1]), kind)):
-        return answer
+        return _marked("tags", answer)
     said = prose.last_statement(text)
     hashes = list(_HASHES.finditer(text))
     if hashes and (said is None or hashes[-1].start() > said.start):
@@ -136,12 +140,12 @@ def _unboxed(text: str, kind: str) -> Answer | None:
         value = read(last.text)
         # A heading such as `#### Step 2` is text, and marks no answer.
         if kind in ("text", "choice") or (value is not None and value.kind != "text"):
-            return _boxed(last, kind)
+            return _marked("hashes", _boxed(last, kind))
     if said is not None:
         answer, settled = _stated(said, kind)
         if settled:
-            return answer
-    return _lone(text, kind) or _fallback(text, kind)
+            return _marked("sentence", answer)
+    return _marked("alone", _lone(text, kind)) or _marked("unmarked", _fallback(text, kind))
 
 
 def _in_tags(said: Stretch, kind: str) -> Answer | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 
@@ -17,6 +17,9 @@ class Answer:
         span: Where `raw` lies in the text, as (start, end).
         raw: The answer as the model wrote it.
         unit: Its unit (`cm^2`, `%`, `$`), or None when the model wrote none that is known.
+        mark: What made it the answer, surest first: `box`, `tags`, `hashes` (`#### value`),
+            `sentence` (`the answer is ...`), `alone` (the whole text), `unmarked`; empty when not
+            known. Not compared.
     """
 
     value: str
@@ -24,6 +27,7 @@ class Answer:
     span: tuple[int, int]
     raw: str
     unit: str | None = None
+    mark: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
