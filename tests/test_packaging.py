@@ -82,7 +82,7 @@ def test_outer_rooms_load_neither_torch_nor_vllm(room: str) -> None:
 
 def test_the_algorithm_does_not_know_vllm() -> None:
     """The inner ring is torch alone."""
-    rooms = ("bank", "distiller", "fusion", "groups", "ridge", "settings", "swiglu")
+    rooms = ("bank", "distiller", "fusion", "groups", "ridge", "settings", "swiglu", "vocab")
     loaded = modules_after("\n".join(f"import ttscale.esamp.{room}" for room in rooms))
 
     assert "torch" in loaded
