@@ -16,6 +16,7 @@ from ttscale import _check
 from ttscale.engines import Engine
 from ttscale.errors import InvalidInput
 from ttscale.esamp.settings import ESamp
+from ttscale.evaluation.contrastive import Contrastive
 from ttscale.evaluation.records import SamplerRecord
 from ttscale.evaluation.trees import Trees
 from ttscale.sampling import Sampler
@@ -161,6 +162,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             "tree of thoughts, searched breadth first by the model's own values",
             asdict(Trees()),
             by=lambda given: Trees(**given),  # type: ignore[arg-type]
+        ),
+        "contrastive": Family(
+            "contrastive decoding with a second, weaker model",
+            {"amateur": "", "alpha": 0.1, "beta": 0.5},
+            by=lambda given: Contrastive(**given),  # type: ignore[arg-type]
         ),
     }
 )
