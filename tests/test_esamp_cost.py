@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ttscale.errors import InvalidInput
-from ttscale.esamp import cost, ridge, speed, swiglu
+from ttscale.esamp import cost, ridge, speed, swiglu, vocab
 from ttscale.esamp.groups import MAX_BYTES, Groups
 from ttscale.esamp.ridge import RidgeDistiller
 from ttscale.esamp.settings import DISTILLERS, ESamp
@@ -22,11 +22,13 @@ def test_the_formula_is_what_the_distillers_hold(hidden: int) -> None:
     held = {
         "ridge": RidgeDistiller(hidden, CPU).slots.bytes_per_slot,
         "swiglu": SwiGLUDistiller(hidden, CPU).slots.bytes_per_slot,
+        "vocab": SwiGLUDistiller(hidden, CPU).slots.bytes_per_slot,
     }
 
     assert {kind: cost.bytes_per_group(kind, hidden) for kind in DISTILLERS} == held
     assert cost.RIDGE_FEATURES == ridge.FEATURES
     assert (cost.SWIGLU_WIDTH, cost.SWIGLU_BLOCKS) == (swiglu.WIDTH, swiglu.BLOCKS)
+    assert cost.VOCAB_ROWS_AT_ONCE == vocab.ROWS_AT_ONCE
 
 
 def test_the_default_is_small() -> None:
@@ -50,7 +52,7 @@ def test_a_thousand_live_prompts_fit_into_the_bound() -> None:
 @pytest.mark.parametrize("distiller", DISTILLERS)
 def test_the_cost_grows_linearly_in_prompts(distiller: str) -> None:
     """Twice the groups is at most twice the work and traffic."""
-    one, two = (cost.step_cost(distiller, EMBEDDED, groups, 16) for groups in (8, 16))
+    one, two = (cost.step_cost(distiller, EMBEDDED, groups, 16, 49152) for groups in (8, 16))
 
     assert two.flop == 2 * one.flop
     assert one.bytes_moved < two.bytes_moved <= 2 * one.bytes_moved
@@ -66,8 +68,20 @@ def test_the_floor_is_the_share_of_the_models_own_time() -> None:
 
 def test_an_unknown_distiller_is_refused() -> None:
     """The message says what there is."""
-    with pytest.raises(InvalidInput, match="distiller must be one of ridge, swiglu; got 'mlp'"):
+    with pytest.raises(
+        InvalidInput, match="distiller must be one of ridge, swiglu, vocab; got 'mlp'"
+    ):
         cost.bytes_per_group("mlp", 8)
+
+
+def test_learning_through_the_head_adds_three_products_with_it() -> None:
+    """Beside swiglu's work, 6 operations a row and weight of the head; its size must be told."""
+    plain, through = (cost.step_cost(k, 64, 2, 16, 1000) for k in ("swiglu", "vocab"))
+
+    assert through.flop - plain.flop == 6 * 2 * 16 * 1000 * 64
+    assert through.bytes_moved > plain.bytes_moved + 4 * 2 * 1000 * 64
+    with pytest.raises(InvalidInput, match="vocabulary must be a whole number of at least 1"):
+        cost.step_cost("vocab", 64, 1, 1)
 
 
 def test_the_machines_speed_is_measured() -> None:

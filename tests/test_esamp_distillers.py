@@ -14,12 +14,15 @@ from ttscale.esamp import swiglu
 from ttscale.esamp.distiller import Distiller
 from ttscale.esamp.ridge import BIAS_RIDGE, RIDGE, RidgeDistiller
 from ttscale.esamp.swiglu import SwiGLUDistiller
+from ttscale.esamp.vocab import divergence
 
 CPU = torch.device("cpu")
 HIDDEN = 12
+HEAD = torch.randn(30, HIDDEN, generator=torch.Generator().manual_seed(5))
 KINDS: dict[str, Callable[[], Distiller]] = {
     "ridge": lambda: RidgeDistiller(HIDDEN, CPU, features=8),
     "swiglu": lambda: SwiGLUDistiller(HIDDEN, CPU, width=6),
+    "vocab": lambda: SwiGLUDistiller(HIDDEN, CPU, width=6, loss=divergence(HEAD)),
 }
 
 
@@ -105,9 +108,27 @@ def test_swiglu_is_the_written_formula() -> None:
     assert torch.allclose(distiller.predict(h1, torch.ones(1, 5)).hL[0], x, atol=1e-5)
 
 
-def test_swiglu_training_equals_autograd_clipping_and_torch_adam() -> None:
+def squared_distance(predicted: Tensor, hL: Tensor) -> Tensor:
+    """Eq. 10 of each row."""
+    return (hL - predicted).square().sum(-1)
+
+
+def kl_divergence(predicted: Tensor, hL: Tensor) -> Tensor:
+    """KL(softmax(W hL) || softmax(W f)) of each row, by torch."""
+    distilled, reference = (
+        torch.log_softmax(states @ HEAD.T, dim=-1) for states in (predicted, hL)
+    )
+    each = torch.nn.functional.kl_div(distilled, reference, reduction="none", log_target=True)
+    return each.sum(-1)
+
+
+LOSSES = {"swiglu": squared_distance, "vocab": kl_divergence}
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_training_equals_autograd_clipping_and_torch_adam(kind: str) -> None:
     """Ten steps give the parameters that autograd, clip_grad_norm_ and torch's Adam give."""
-    mine = build("swiglu", 1)
+    mine = build(kind, 1)
     theta = torch.nn.Parameter(mine.slots["theta"].clone())
     adam = torch.optim.Adam([theta], lr=swiglu.LEARNING_RATE, eps=swiglu.EPS)
     mask = torch.ones(1, 4)
@@ -120,7 +141,7 @@ def test_swiglu_training_equals_autograd_clipping_and_torch_adam() -> None:
         for block in range(swiglu.BLOCKS):
             gate, up = torch.bmm(x, w_in[:, block]).chunk(2, dim=-1)
             x = x + torch.bmm(torch.nn.functional.silu(gate) * up, w_down[:, block])
-        loss = (5 * hL - x).square().sum(-1).mean()
+        loss = LOSSES[kind](x, 5 * hL).mean()
         adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_([theta], swiglu.CLIP)
@@ -167,6 +188,39 @@ def test_a_group_without_rows_keeps_everything(kind: str) -> None:
     assert all(torch.equal(distiller.slots[name][1], before[name]) for name in names)
 
 
+def test_the_gradient_through_the_head_is_autograds_whatever_the_number_of_rows() -> None:
+    """More rows than are done at once, some of them padding: each row's slope is its own."""
+    h1, hL = states(5, 40)
+    predicted = h1.clone().requires_grad_()
+    kl_divergence(predicted, hL).sum().backward()  # type: ignore[no-untyped-call]
+    slope, _ = divergence(HEAD)(h1, hL)
+
+    assert predicted.grad is not None
+    assert torch.allclose(slope, predicted.grad, atol=1e-5)
+
+
+def test_the_divergence_is_told_relative_to_knowing_nothing() -> None:
+    """0 for the right state, 1 for a state of zeros, and between them the share of KL."""
+    _, hL = states(1, 6)
+    uniform = kl_divergence(torch.zeros_like(hL), hL)
+    found = [divergence(HEAD)(f, hL)[1] for f in (hL, torch.zeros_like(hL), 0.5 * hL)]
+    expected = [0 * uniform, uniform / uniform, kl_divergence(0.5 * hL, hL) / uniform]
+
+    for error, share in zip(found, expected, strict=True):
+        assert error is not None
+        assert torch.allclose(error, share, atol=1e-5)
+
+
+def test_the_divergence_falls_on_states_that_stay_the_same() -> None:
+    """400 steps on fixed states leave a fraction of the divergence that there was."""
+    distiller = build("vocab", 1)
+    (h1, hL), mask = states(1, 16), torch.ones(1, 16)
+    told = [distiller.update(distiller.predict(h1, mask), hL, mask) for _ in range(400)]
+    first, last = (error.mean() for error in (told[0], told[-1]) if error is not None)
+
+    assert last < 0.5 * first
+
+
 @pytest.mark.parametrize(("kind", "steps", "bound"), [("ridge", 60, 0.55), ("swiglu", 1500, 0.8)])
 def test_the_error_falls_while_it_learns(kind: str, steps: int, bound: float) -> None:
     """On a mapping that can be learned the relative error falls well below its start."""
@@ -200,7 +254,11 @@ def test_the_same_seed_gives_the_same_distiller(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("ridge", 4 * (9 * 9 + 9 * HIDDEN)), ("swiglu", 4 * (4 * 6 * HIDDEN * 6 + 1))],
+    [
+        ("ridge", 4 * (9 * 9 + 9 * HIDDEN)),
+        ("swiglu", 4 * (4 * 6 * HIDDEN * 6 + 1)),
+        ("vocab", 4 * (4 * 6 * HIDDEN * 6 + 1)),
+    ],
 )
 def test_the_memory_formula_equals_the_bytes_held(kind: str, expected: int) -> None:
     """One slot holds what the class's docstring says."""

@@ -18,7 +18,7 @@ def pushes(
     steps: int, gated: bool, target: str = "constant", distiller: str = "ridge"
 ) -> list[float]:
     """Strength of the push in each step of one group with 8 rows; hL is fixed, or noise."""
-    groups = Groups(HIDDEN, CPU)
+    groups = Groups(HIDDEN, CPU, head=lambda: torch.eye(HIDDEN))
     key = groups.join("a", "one", ESamp(distiller=distiller))
     rows = [Row(place, key, BETA, "mix", True, gated) for place in range(8)]
     found = []

@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ttscale.esamp.groups import EXCEPTION, LEDGER_SIZE, NO_ROOM, GroupKey, Groups, Row
-from ttscale.esamp.settings import ESamp
+from ttscale.esamp.groups import (
+    EXCEPTION,
+    LEDGER_SIZE,
+    NO_HEAD,
+    NO_ROOM,
+    GroupKey,
+    Groups,
+    Head,
+    Row,
+)
+from ttscale.esamp.settings import DISTILLERS, ESamp
 
 CPU = torch.device("cpu")
 HIDDEN = 16
@@ -171,10 +180,10 @@ def test_groups_do_not_touch_each_other() -> None:
     assert torch.allclose(crowded[0], lonely[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("distiller", ["ridge", "swiglu"])
+@pytest.mark.parametrize("distiller", DISTILLERS)
 def test_a_group_with_a_value_that_is_not_finite_samples_plainly(distiller: str) -> None:
     """It gets its reference states back from then on, counted once; the others go on."""
-    groups = Groups(HIDDEN, CPU)
+    groups = Groups(HIDDEN, CPU, head=lambda: torch.eye(HIDDEN))
     sick = groups.join("a", "sick", ESamp(distiller=distiller))
     well = groups.join("b", "well", ESamp(distiller=distiller))
     h1, hL = states(2)
@@ -218,6 +227,37 @@ def test_a_group_that_finds_no_room_samples_plainly_and_is_counted() -> None:
     assert groups.live == 2
     assert [dict(r.fallbacks) for r in refused if r is not None] == [{}, {}] + 2 * [{NO_ROOM: 1}]
     assert len(groups.plan(rows_for(keys)).parts[0][1].batch) == 2
+
+
+@pytest.mark.parametrize("head", [None, lambda: None])
+def test_a_group_that_needs_a_head_where_there_is_none_is_counted(head: Head | None) -> None:
+    """It samples plainly, while it lives and after; other kinds of the same name still run."""
+    groups = Groups(HIDDEN, CPU, head=head)
+    keys = [groups.join("a", "one", ESamp(distiller="vocab")), groups.join("b", "one", ESamp())]
+    mixed = run_step(groups, rows_for(keys), *states(2))
+    groups.leave("a")
+    report = groups.report("one")
+
+    assert list(mixed) == [1]
+    assert report is not None
+    assert (report.rows_mixed, report.fallbacks) == (1, {NO_HEAD: 1})
+
+
+def test_the_head_is_asked_for_once_and_only_when_needed() -> None:
+    """Nobody pays for it who does not ask for the ablation."""
+    asked: list[int] = []
+
+    def head() -> torch.Tensor:
+        asked.append(1)
+        return torch.eye(HIDDEN)
+
+    groups = Groups(HIDDEN, CPU, head=head)
+    groups.join("a", "one", ESamp())
+    assert not asked
+    for name in ("b", "c"):
+        groups.join(name, name, ESamp(distiller="vocab"))
+
+    assert (len(asked), groups.live) == (1, 3)
 
 
 def test_the_ledger_of_closed_groups_is_bounded() -> None:

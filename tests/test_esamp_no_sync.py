@@ -19,7 +19,7 @@ HIDDEN = 32
 
 def running(device: torch.device, distiller: str) -> tuple[Groups, list[Row]]:
     """Three groups, of four, two and one rows, with every fusion that draws nothing."""
-    groups = Groups(HIDDEN, device)
+    groups = Groups(HIDDEN, device, head=lambda: torch.ones(50, HIDDEN, device=device))
     rows: list[Row] = []
     for name, count in (("one", 4), ("two", 2), ("three", 1)):
         key = groups.join(name, name, ESamp(distiller=distiller))

@@ -31,7 +31,10 @@ def test_a_request_without_our_keys_asks_for_nothing() -> None:
         ({"esamp_beta": "0.25"}, "esamp_beta must be a number in [0, 4], got '0.25'"),
         ({"esamp_beta": True}, "esamp_beta must be a number in [0, 4], got True"),
         ({"esamp_scope": "all"}, "esamp_scope must be one of prompt, shared; got 'all'"),
-        ({"esamp_distiller": "mlp"}, "esamp_distiller must be one of ridge, swiglu; got 'mlp'"),
+        (
+            {"esamp_distiller": "mlp"},
+            "esamp_distiller must be one of ridge, swiglu, vocab; got 'mlp'",
+        ),
         ({"esamp_fusion": ["mix"]}, "esamp_fusion must be one of mix, noise, subtract"),
         ({"esamp_group": "a b"}, "esamp_group must be 1 to 128 letters, digits or ._:-"),
         ({"esamp_group": "x" * 129}, "esamp_group must be 1 to 128 letters"),

@@ -80,9 +80,16 @@ def test_outer_rooms_load_neither_torch_nor_vllm(room: str) -> None:
     assert not {"torch", "vllm", "transformers"} & modules_after(f"import {room}")
 
 
+def test_naming_a_contrastive_sampler_loads_no_model_code() -> None:
+    """Only checking or drawing with it does."""
+    made = "from ttscale.evaluation.samplers import arms\narms(['contrastive:amateur=x'], [1.0], 8)"
+
+    assert not {"torch", "vllm", "transformers"} & modules_after(made)
+
+
 def test_the_algorithm_does_not_know_vllm() -> None:
     """The inner ring is torch alone."""
-    rooms = ("bank", "distiller", "fusion", "groups", "ridge", "settings", "swiglu")
+    rooms = ("bank", "distiller", "fusion", "groups", "ridge", "settings", "swiglu", "vocab")
     loaded = modules_after("\n".join(f"import ttscale.esamp.{room}" for room in rooms))
 
     assert "torch" in loaded

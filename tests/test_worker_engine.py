@@ -51,6 +51,17 @@ def test_samples_share_a_distiller_that_learns(engine: LocalEngine) -> None:
     assert 0 < found.esamp.bytes_held < 500_000
 
 
+def test_a_distiller_that_learns_through_the_head_runs(engine: LocalEngine) -> None:
+    """The ablation `vocab` finds the embedded model's head, mixes every decode row and trains."""
+    settings = {"distiller": "vocab", "gate": False}
+    found = draw(engine, STORY, 4, exploring(max_tokens=12, min_tokens=12, esamp=settings))
+
+    assert found.esamp is not None
+    assert (found.esamp.rows_mixed, found.esamp.steps_trained) == (44, 12)
+    assert found.esamp.fallbacks == {}
+    assert found.esamp.relative_error is not None
+
+
 def test_plain_samples_carry_no_report(engine: LocalEngine) -> None:
     """Without ESamp nothing is mixed, and the result says so by having no report."""
     before = engine.esamp_report()

@@ -161,7 +161,8 @@ class ESampReport:
         rows_mixed: Decode steps of single samples whose logits were re-weighted.
         steps_trained: Updates of the group's distiller.
         fallbacks: Times that sampling fell back to plain, by cause.
-        relative_error: Mean of `||hL - f(h1)|| / ||hL||` over the latest rows; None before any.
+        relative_error: Mean of `||hL - f(h1)|| / ||hL||` over the latest rows, or for distiller
+            `vocab` of the divergence over that from the uniform distribution; None before any.
         bytes_held: Size of the group's distiller, in bytes.
         error_at: Sum of the groups' relative errors at training steps 8, 32 and 128, and the
             number of groups that came so far; see `relative_error_at`.

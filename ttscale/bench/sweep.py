@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ttscale.bench.workloads import Workload
-from ttscale.esamp.settings import DISTILLERS
+from ttscale.esamp.settings import LATENT_DISTILLERS
 
 ROWS = (1, 4, 16, 64)
 PROMPTS = (1, 4, 16)
@@ -33,10 +33,10 @@ class Point:
 def points(tokens: int) -> tuple[Point, ...]:
     """Every point, those of one engine together."""
     made: list[Point] = []
-    for kind in DISTILLERS:
+    for kind in LATENT_DISTILLERS:
         made += [Point("rows", n, Workload(1, n, "prompt", kind, tokens)) for n in ROWS]
         made += [Point("prompts", n, Workload(n, 4, "prompt", kind, tokens)) for n in PROMPTS]
         made += [Point("scope", s, Workload(4, 16, s, kind, tokens)) for s in SCOPES]
-    wide = [Workload(1, 16, "prompt", kind, tokens) for kind in DISTILLERS]
+    wide = [Workload(1, 16, "prompt", kind, tokens) for kind in LATENT_DISTILLERS]
     made += [Point("hidden", width, one, width) for width in HIDDEN for one in wide]
     return tuple(made)

@@ -60,3 +60,9 @@ def hidden_size(folder: str) -> int:
     """Width of the hidden states of the model in `folder`."""
     config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     return int(config["hidden_size"])
+
+
+def vocabulary_size(folder: str) -> int:
+    """Tokens of the head of the model in `folder`."""
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    return int(config["vocab_size"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ttscale import _check
-from ttscale.esamp.settings import DISTILLERS, SCOPES, ESamp
+from ttscale.esamp.settings import DISTILLERS, LATENT_DISTILLERS, SCOPES, ESamp
 from ttscale.sampling import Sampler
 from ttscale.types import Prompt
 
@@ -71,7 +71,7 @@ class Workload:
 
 STANDARD = tuple(
     Workload(prompts, samples, scope, distiller)
-    for distiller in DISTILLERS
+    for distiller in LATENT_DISTILLERS
     for prompts, samples, scope in ((1, 16, "prompt"), (16, 4, "prompt"), (4, 16, "shared"))
 )
 """The workloads whose ratios the project has set itself as targets."""

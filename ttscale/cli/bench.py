@@ -129,7 +129,12 @@ class Bench:
 
             self._rates = speed.flop_rate(), speed.byte_rate()
         groups = 1 if workload.scope == "shared" else workload.prompts
-        step = partial(cost.step_cost, workload.distiller, tiny.hidden_size(folder))
+        step = partial(
+            cost.step_cost,
+            workload.distiller,
+            tiny.hidden_size(folder),
+            vocabulary=tiny.vocabulary_size(folder),
+        )
         model = cost.model_cost(tiny.parameter_count(folder), workload.rows, cost.FLOAT)
         return cost.floor_ratio(model, step(groups, workload.rows // groups), *self._rates)
 

@@ -16,8 +16,9 @@ is not drawn again. More problems, samplers and samples may be asked for later.
 tasks: word_problems, creative, humaneval, aime24, aime25, gpqa_diamond, math500, books, a file of
 JSON lines, or any task of reasoning-gym; settings after a colon, as in chain_sum:max_terms=3
 
-samplers: vanilla, matched, top-p, min-p, fire, esamp, fire+esamp, noise, subtract; settings after a
-colon, as in esamp:beta=0.5,distiller=swiglu; the first one is what the others are compared with
+samplers: vanilla, matched, top-p, min-p, fire, esamp, fire+esamp, noise, subtract, vocab, tree,
+contrastive (with contrastive:amateur=FOLDER_OR_NAME); settings after a colon, as in
+esamp:beta=0.5,distiller=swiglu; the first one is what the others are compared with
 
 exit codes: 0 done; 1 samples could not be drawn; 2 bad input; 3 the model or engine could not be
 made; 130 interrupted (what was finished is stored)

@@ -59,7 +59,7 @@ class Pending:
     made: Prediction
     target: Tensor  # (groups, width, hidden)
     strength: Tensor  # (k,) beta times the gate
-    error: Tensor  # (k,) relative error of each row
+    error: Tensor  # (k,) relative error of each row's state
 
 
 @dataclass(slots=True)
@@ -180,8 +180,9 @@ class Bank:
         groups = rows.mask.shape[0]
         healthy = (self._counts["bad"][:groups] == 0).unsqueeze(1)
         mask = rows.mask * healthy
-        self.distiller.update(pending.made, pending.target, mask, rows.trains)
-        self._count_steps(rows, mask, pending.error)
+        own = self.distiller.update(pending.made, pending.target, mask, rows.trains)
+        error = pending.error if own is None else own.flatten()[rows.padded]
+        self._count_steps(rows, mask, error)
 
     def _pad(self, rows: Rows, values: Tensor) -> Tensor:
         """(k, hidden) -> (groups, width, hidden), zero where no row is."""

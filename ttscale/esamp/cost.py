@@ -6,14 +6,16 @@ on a machine of a given speed. Everything is counted for one decode step in floa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from ttscale._check import choice
+from ttscale._check import choice, integer
 from ttscale.esamp.settings import DISTILLERS
 
 FLOAT = 4  # bytes
 RIDGE_FEATURES = 128
 SWIGLU_WIDTH, SWIGLU_BLOCKS = 384, 2
+VOCAB_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,8 @@ class Cost:
 def bytes_per_group(distiller: str, hidden: int) -> int:
     """Bytes that one group's distiller holds.
 
-    ridge: `4 (F^2 + F hidden)` with F = 129. swiglu: `4 (4 * 2304 hidden + 1)`, parameters,
-    two moments and a gradient.
+    ridge: `4 (F^2 + F hidden)` with F = 129. swiglu and vocab: `4 (4 * 2304 hidden + 1)`,
+    parameters, two moments and a gradient.
     """
     choice("distiller", distiller, DISTILLERS)
     if distiller == "ridge":
@@ -46,15 +48,25 @@ def bytes_per_group(distiller: str, hidden: int) -> int:
     return FLOAT * (4 * _swiglu_parameters(hidden) + 1)
 
 
-def step_cost(distiller: str, hidden: int, groups: int, rows: int) -> Cost:
-    """Predict and update of `groups` distillers with `rows` rows each."""
+def step_cost(
+    distiller: str, hidden: int, groups: int, rows: int, vocabulary: int | None = None
+) -> Cost:
+    """Predict and update of `groups` distillers with `rows` rows each.
+
+    Raises:
+        InvalidInput: There is no such distiller, or it is `vocab` and `vocabulary`, the number of
+            the head's tokens, is not told.
+    """
     choice("distiller", distiller, DISTILLERS)
     if distiller == "ridge":
         one = _ridge(hidden, rows)
         shared = FLOAT * hidden * RIDGE_FEATURES  # the projection is read once for all groups
         return Cost(groups * one.flop, groups * one.bytes_moved + shared)
     one = _swiglu(hidden, rows)
-    return Cost(groups * one.flop, groups * one.bytes_moved)
+    head = Cost(0.0, 0.0)
+    if distiller == "vocab":
+        head = _head(hidden, groups * rows, integer("vocabulary", vocabulary, 1))
+    return Cost(groups * one.flop + head.flop, groups * one.bytes_moved + head.bytes_moved)
 
 
 def model_cost(parameters: int, rows: int, bytes_per_weight: int) -> Cost:
@@ -84,6 +96,14 @@ def _swiglu(hidden: int, rows: int) -> Cost:
     # forward 2, backward 4 operations a weight and row; Adam about 12 a weight. Parameters are
     # read twice, the gradient written and read, parameters and moments read and written.
     return Cost((6.0 * rows + 12) * size, FLOAT * 10.0 * size)
+
+
+def _head(hidden: int, rows: int, vocabulary: int) -> Cost:
+    # three products with the head, W f, W hL and back; it is read forth and back for every
+    # 64 rows, and 2 logits of each row and token are written, read and subtracted
+    times = 2 * math.ceil(rows / VOCAB_ROWS_AT_ONCE)
+    moved = times * vocabulary * hidden + 6.0 * rows * vocabulary
+    return Cost(6.0 * rows * vocabulary * hidden, FLOAT * moved)
 
 
 def _swiglu_parameters(hidden: int) -> int:

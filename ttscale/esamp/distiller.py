@@ -42,7 +42,7 @@ class Distiller(Protocol):
 
     def update(
         self, made: Prediction, hL: Tensor, mask: Tensor, trains: Sequence[int] | None = None
-    ) -> None:
+    ) -> Tensor | None:
         """One training step of every group on its real rows; groups without any stay as they are.
 
         Args:
@@ -51,6 +51,10 @@ class Distiller(Protocol):
             mask: (groups, rows), 1 for the rows to learn from.
             trains: The groups that have any, where the host knows them; None reads them from
                 `mask`, which waits for the device.
+
+        Returns:
+            The relative error of each row (groups, rows) before the step, as the distiller
+            measures it; None where that is `||hL - f(h1)|| / ||hL||`.
         """
         ...
 

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from ttscale.esamp.bank import NON_FINITE, Bank, Counts, Pending, Rows
 from ttscale.esamp.clock import Clock
+from ttscale.esamp.distiller import Distiller
 from ttscale.esamp.fusion import FUSION_CODES
 from ttscale.esamp.ridge import RidgeDistiller
 from ttscale.esamp.settings import ESamp
 from ttscale.esamp.swiglu import SwiGLUDistiller
 from ttscale.esamp.transfer import on_device
+from ttscale.esamp.vocab import divergence
 from ttscale.types import ESampReport
 
 log = logging.getLogger(__name__)
@@ -32,12 +34,12 @@ MAX_BYTES = 1 << 30
 LEDGER_SIZE = 4096
 MAX_UNREAD = 256  # closed groups whose counters are still on the device
 NO_ROOM = "no_room"
+NO_HEAD = "no_head"
 EXCEPTION = "exception"
 
-_KINDS: dict[str, Callable[[int, torch.device], RidgeDistiller | SwiGLUDistiller]] = {
-    "ridge": RidgeDistiller,
-    "swiglu": SwiGLUDistiller,
-}
+Head = Callable[[], Tensor | None]
+"""The LM head's matrix (vocabulary, hidden); None where logits are not a product with one."""
+
 GroupKey = tuple[str, str]  # (name of the group, kind of distiller)
 
 
@@ -92,18 +94,25 @@ class Groups:
         hidden: Width of the model's hidden states.
         device: Where the states are.
         max_bytes: Bound on the bytes held for distillers.
+        head: The LM head, asked for when the first group needs it; None when there is none.
 
     Attributes:
         clock: Time spent by phase, over all groups.
         version: Changes whenever groups move; see `Plan`.
     """
 
-    def __init__(self, hidden: int, device: torch.device, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        hidden: int,
+        device: torch.device,
+        max_bytes: int = MAX_BYTES,
+        head: Head | None = None,
+    ) -> None:
         self.clock = Clock()
-        self._banks = {
-            kind: Bank(make(hidden, device), device, self.clock) for kind, make in _KINDS.items()
-        }
-        self._device = device
+        self._hidden, self._device, self._head = hidden, device, head
+        self._banks: dict[str, Bank] = {}
+        self._add("ridge", RidgeDistiller(hidden, device))
+        self._add("swiglu", SwiGLUDistiller(hidden, device))
         self._max_bytes = max_bytes
         self._groups: dict[GroupKey, _Group] = {}
         self._group_of: dict[str, GroupKey] = {}
@@ -207,8 +216,24 @@ class Groups:
             whole.error_at,
         )
 
+    def _add(self, kind: str, distiller: Distiller) -> Bank:
+        bank = self._banks[kind] = Bank(distiller, self._device, self.clock)
+        return bank
+
+    def _bank(self, kind: str) -> Bank | None:
+        """The bank of a kind; that of `vocab` is made when first asked for, if there is a head."""
+        if kind not in self._banks and self._head is not None:
+            head, self._head = self._head(), None
+            if head is not None:
+                loss = divergence(head)
+                return self._add(kind, SwiGLUDistiller(self._hidden, self._device, loss=loss))
+        return self._banks.get(kind)
+
     def _open(self, settings: ESamp) -> _Group:
-        bank = self._banks[settings.distiller]
+        bank = self._bank(settings.distiller)
+        if bank is None:
+            log.warning("logits are no product with a matrix that distiller 'vocab' could use")
+            return _Group(settings.seed, None, fallbacks=Counter({NO_HEAD: 1}))
         grows = bank.live == bank.distiller.slots.capacity
         slots_more = max(1, bank.live) if grows else 0  # slots double
         if self.bytes_held + slots_more * bank.bytes_per_slot > self._max_bytes:
@@ -218,8 +243,9 @@ class Groups:
         return _Group(settings.seed, bank.open(settings.seed))
 
     def _close(self, key: GroupKey) -> None:
-        group, bank = self._groups[key], self._banks[key[1]]
-        counts = group.counts if group.slot is None else bank.snapshot(group.slot)
+        group = self._groups[key]
+        slot = group.slot
+        counts = group.counts if slot is None else self._banks[key[1]].snapshot(slot)
         self._ended.append(_Ended(key, group.fallbacks, counts, self._size(key)))
         self._free(key)
         del self._groups[key]
@@ -259,8 +285,9 @@ class Groups:
         return 0 if self._slot(key) is None else self._banks[key[1]].bytes_per_slot
 
     def _live_report(self, key: GroupKey) -> ESampReport:
-        group, bank = self._groups[key], self._banks[key[1]]
-        counts = group.counts if group.slot is None else bank.counts(group.slot)
+        group = self._groups[key]
+        slot = group.slot
+        counts = group.counts if slot is None else self._banks[key[1]].counts(slot)
         return _report(counts, group.fallbacks, self._size(key))
 
     def _lay_out(self, rows: Sequence[Row], groups: int) -> Rows:

@@ -12,7 +12,9 @@ from ttscale.errors import InvalidInput
 
 BETA_RANGE = (0.0, 4.0)
 SCOPES = ("prompt", "shared")
-DISTILLERS = ("ridge", "swiglu")
+LATENT_DISTILLERS = ("ridge", "swiglu")
+DISTILLERS = (*LATENT_DISTILLERS, "vocab")
+"""Those that learn the state itself, then the ablation that learns the tokens' distribution."""
 FUSIONS = ("mix", "subtract", "noise")
 KEY_PREFIX = "esamp_"
 MAX_GROUP_LENGTH = 128
@@ -30,7 +32,8 @@ class ESamp:
             `shared` trains one for all requests of the worker that ask for it.
         group: Requests that name the same group share one distiller, whatever their prompts.
             Excludes scope `shared`.
-        distiller: `ridge` (closed form) or `swiglu` (the paper's, trained with Adam).
+        distiller: `ridge` (closed form) or `swiglu` (the paper's, trained with Adam), or for
+            ablations `vocab` (swiglu's network, trained through the LM head on the KL divergence).
         fusion: `mix` (Eq. 7), or for ablations `subtract` (`ref - beta * dist`) and `noise`
             (random directions of the same norm as the prediction error).
         seed: Seed of everything that the distiller draws.

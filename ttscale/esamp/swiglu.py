@@ -10,7 +10,7 @@ gradient is written out, since vLLM runs its workers in inference mode, where au
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -26,15 +26,36 @@ BETAS = (0.9, 0.999)
 EPS = 1e-4
 CLIP = 0.5
 
+Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+"""Of f and hL, (groups, rows, hidden) in float32: d loss / d f of each row in the same shape, and
+its relative error (groups, rows), or None where that is the distance of the states."""
+
+
+def squared_error(predicted: Tensor, hL: Tensor) -> tuple[Tensor, None]:
+    """`||hL - f||^2` (Eq. 10)."""
+    return 2.0 * (predicted - hL), None
+
 
 class SwiGLUDistiller:
     """`BLOCKS` residual SwiGLU blocks per group, batched over groups.
 
     One slot holds `4 (24 hidden width + 1)` bytes: parameters, two moments and a gradient.
+
+    Args:
+        hidden: Width of the states.
+        device: Where they are.
+        width: Inner width of a block.
+        loss: What is trained on, as the mean over rows.
     """
 
-    def __init__(self, hidden: int, device: torch.device, width: int = WIDTH) -> None:
-        self._hidden, self._width = hidden, width
+    def __init__(
+        self,
+        hidden: int,
+        device: torch.device,
+        width: int = WIDTH,
+        loss: Loss = squared_error,
+    ) -> None:
+        self._hidden, self._width, self._loss = hidden, width, loss
         # in: gate and up projections of each block, stacked; down: back to the residual stream
         shapes = {"in": (BLOCKS, hidden, 2 * width), "down": (BLOCKS, width, hidden)}
         self._sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
@@ -83,21 +104,23 @@ class SwiGLUDistiller:
 
     def update(
         self, made: Prediction, hL: Tensor, mask: Tensor, trains: Sequence[int] | None = None
-    ) -> None:
+    ) -> Tensor | None:
         """One clipped Adam step of every group that has a real row."""
         groups = hL.shape[0]
-        gradient = self._gradient(self.slots["theta"][:groups], made, hL, mask)
+        slope, error = self._loss(made.hL, hL)
+        gradient = self._gradient(self.slots["theta"][:groups], made, slope, mask)
         norm = gradient.norm(dim=1, keepdim=True)
         gradient *= (CLIP / norm.clamp_min(1e-12)).clamp_max(1.0)
         self._adam(gradient, with_rows(mask) if trains is None else trains)
+        return error
 
-    def _gradient(self, theta: Tensor, made: Prediction, hL: Tensor, mask: Tensor) -> Tensor:
-        """d loss / d theta, (G, total); rows outside the mask weigh nothing."""
+    def _gradient(self, theta: Tensor, made: Prediction, slope: Tensor, mask: Tensor) -> Tensor:
+        """d loss / d theta, (G, total), of d loss / d f; rows outside the mask weigh nothing."""
         w_in, w_down = self.split(theta)
         gradient = self.slots["gradient"][: len(theta)]  # fresh memory costs more
         g_in, g_down = self.split(gradient)
         rows = mask.sum(dim=1).clamp_min(1.0)
-        back = 2.0 * (made.hL - hL) * (mask / rows.unsqueeze(1)).unsqueeze(-1)  # d loss / d x
+        back = slope * (mask / rows.unsqueeze(1)).unsqueeze(-1)  # d loss / d x
         for block in reversed(range(BLOCKS)):
             x, gate, up = made.saved[3 * block : 3 * block + 3]
             sigmoid = torch.sigmoid(gate)

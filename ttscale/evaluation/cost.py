@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ttscale.evaluation.pool import Pool
+from ttscale.evaluation.records import DrawRecord, SampleRecord
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,8 @@ class Cost:
     Attributes:
         samples: Samples that are stored.
         prompt_tokens: Tokens read, once for each request that ended.
-        completion_tokens: Tokens of the stored samples.
+        completion_tokens: Tokens written: those of the stored samples, and what their requests
+            wrote beside them, such as other branches of a tree and its values.
         seconds: Wall time in which at least one of the samples was being drawn; a distiller's work
             is within it.
         interrupted: Problems whose samples come from several requests, which do not share a
@@ -53,7 +56,7 @@ def cost_of(pool: Pool, task: str, sampler: str) -> Cost:
     return Cost(
         samples=len(samples),
         prompt_tokens=sum(draw.prompt_tokens for draw in draws),
-        completion_tokens=sum(sample.tokens for sample in samples),
+        completion_tokens=_written(samples, draws),
         seconds=covered((s.at - s.seconds, s.at) for s in samples),
         interrupted=sum(len(numbers) > 1 for numbers in requests.values()),
         failed=sum(len(draw.failures) for draw in draws),
@@ -61,6 +64,15 @@ def cost_of(pool: Pool, task: str, sampler: str) -> Cost:
         steps_trained=sum(_whole(report, "steps_trained") for report in reports),
         fallbacks=sum(_fallbacks(report) for report in reports),
     )
+
+
+def _written(samples: Sequence[SampleRecord], draws: Sequence[DrawRecord]) -> int:
+    """Tokens by request: what it told when it ended, or what is stored of one that did not."""
+    stored: Counter[tuple[str, int]] = Counter()
+    for sample in samples:
+        stored[sample.problem, sample.draw] += sample.tokens
+    told = Counter({(draw.problem, draw.draw): draw.completion_tokens for draw in draws})
+    return (stored | told).total()
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

@@ -26,7 +26,7 @@ from ttscale.evaluation.records import (
     RunRecord,
     SampleRecord,
 )
-from ttscale.evaluation.samplers import Arm
+from ttscale.evaluation.samplers import Arm, Drawer
 from ttscale.evaluation.suite import Suite
 from ttscale.evaluation.tasks import Problem
 from ttscale.types import Candidate, Samples
@@ -92,6 +92,9 @@ def check_plan(plan: Plan, pool: Pool, model: str) -> None:
 
     More problems, samplers and samples may be asked for; another model, seed, prompt, question or
     sampler of the same name may not.
+
+    Raises:
+        ModelNotFound, MissingDependency: A sampler needs a model or a package that is not there.
     """
     for run in pool.runs:
         if (run.model, run.seed) != (model, plan.seed):
@@ -116,6 +119,8 @@ def check_plan(plan: Plan, pool: Pool, model: str) -> None:
                     "another folder"
                 )
     _check_arms(plan.arms, pool)
+    for drawer in dict.fromkeys(arm.by for arm in plan.arms if arm.by is not None):
+        drawer.check(model)
 
 
 def _check_arms(arms: Sequence[Arm], pool: Pool) -> None:
@@ -165,6 +170,7 @@ class Runner:
         self._writer = writer
         self._engine = engine
         self._watch = watch
+        self._behind: dict[Drawer, Engine] = {}
         self._draws = Counter[tuple[str, str, str]]()  # how many requests each name has had
         for sample in pool.samples.values():
             self._saw(sample.key[:3], sample.draw)
@@ -233,7 +239,8 @@ class Runner:
         try:
             prompt = suite.prompt(problem)
             sampler = arm.sampler.with_seed(seed)
-            samples = await self._engine.adraw(prompt, len(missing), sampler, on_candidate=keep)
+            engine = self._engine_of(arm)
+            samples = await engine.adraw(prompt, len(missing), sampler, on_candidate=keep)
         except EngineStopped:
             raise
         except TTScaleError as error:
@@ -246,6 +253,14 @@ class Runner:
         seconds = time.monotonic() - started
         self._write(_ended(suite, problem, arm, (number, seed), samples, reasons, seconds))
         self._writer.sync()
+
+    def _engine_of(self, arm: Arm) -> Engine:
+        """What draws for this arm."""
+        if arm.by is None:
+            return self._engine
+        if arm.by not in self._behind:
+            self._behind[arm.by] = arm.by.on(self._engine)
+        return self._behind[arm.by]
 
     def _keep(self, record: SampleRecord, seconds: float) -> None:
         """Write one sample, once: an engine may tell of it when it finishes and at the end."""

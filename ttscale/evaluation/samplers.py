@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
 
 from ttscale import _check
+from ttscale.engines import Engine
 from ttscale.errors import InvalidInput
 from ttscale.esamp.settings import ESamp
+from ttscale.evaluation.contrastive import Contrastive
 from ttscale.evaluation.records import SamplerRecord
+from ttscale.evaluation.trees import Trees
 from ttscale.sampling import Sampler
 
 TEMPERATURES = (0.4, 0.6, 0.8, 1.0, 1.2)
@@ -22,6 +26,20 @@ TEMPERATURES = (0.4, 0.6, 0.8, 1.0, 1.2)
 
 Value = int | float | str
 Settings = Mapping[str, Value]
+
+
+class Drawer(Protocol):
+    """Settings, as a dataclass, of what draws in an engine's place."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def check(self, model: str) -> None:
+        """Raise InvalidInput, before anything is drawn, unless it can draw with `model`."""
+        ...
+
+    def on(self, engine: Engine) -> Engine:
+        """The engine that draws instead, by way of `engine` or beside it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +50,13 @@ class Arm:
         family: The sampler's name with its settings, without the temperature.
         temperature: The temperature of the sweep.
         sampler: What the engine is given, without a seed.
+        by: What draws in the engine's place; None for the engine itself.
     """
 
     family: str
     temperature: float
     sampler: Sampler
+    by: Drawer | None = None
 
     @property
     def name(self) -> str:
@@ -47,12 +67,17 @@ class Arm:
         """The arm as a pool keeps it."""
         plain = asdict(Sampler())
         given = {key: value for key, value in asdict(self.sampler).items() if value != plain[key]}
-        settings = {**given, "temperature": self.sampler.temperature}
+        own = {} if self.by is None else asdict(self.by)
+        settings = {**given, **own, "temperature": self.sampler.temperature}
         return SamplerRecord(self.name, self.family, self.temperature, settings)
 
 
 Build = Callable[[Sampler, Settings], Sampler]
 """Makes a family's sampler of the common one (temperature, longest sample) and its settings."""
+
+
+def _unchanged(base: Sampler, _: Settings) -> Sampler:
+    return base
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +88,17 @@ class Family:
         about: What it does, in one line.
         defaults: Its settings and their values when none are given.
         build: Makes the sampler.
+        by: Makes what draws in the engine's place, of the settings.
     """
 
     about: str
     defaults: Settings
-    build: Build
+    build: Build = _unchanged
+    by: Callable[[Settings], Drawer] | None = None
 
 
 ESAMP_DEFAULTS: Settings = MappingProxyType(
-    {"beta": 0.25, "distiller": "ridge", "scope": "prompt", "fusion": "mix"}
+    {"beta": 0.25, "distiller": "ridge", "scope": "prompt", "fusion": "mix", "gate": 1}
 )
 
 
@@ -92,7 +119,7 @@ FIRE_DEFAULTS: Settings = MappingProxyType({"first": 30.0, "top_k": 16})
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "vanilla": Family("plain sampling", {}, lambda base, _: base),
+        "vanilla": Family("plain sampling", {}),
         "matched": Family(
             "plain sampling at temperature / (1 + beta), as sharp as ESamp's logits without "
             "its distiller",
@@ -125,6 +152,21 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             "the distilled logits subtracted: an ablation",
             {**ESAMP_DEFAULTS, "fusion": "subtract"},
             _esamp,
+        ),
+        "vocab": Family(
+            "a distiller trained through the LM head on tokens' distributions: an ablation",
+            {**ESAMP_DEFAULTS, "distiller": "vocab"},
+            _esamp,
+        ),
+        "tree": Family(
+            "tree of thoughts, searched breadth first by the model's own values",
+            asdict(Trees()),
+            by=lambda given: Trees(**given),  # type: ignore[arg-type]
+        ),
+        "contrastive": Family(
+            "contrastive decoding with a second, weaker model",
+            {"amateur": "", "alpha": 0.1, "beta": 0.5},
+            by=lambda given: Contrastive(**given),  # type: ignore[arg-type]
         ),
     }
 )
@@ -161,7 +203,9 @@ def arm_of(name: str, temperature: float, max_tokens: int) -> Arm:
     given = _settings(word, rest, family.defaults)
     base = Sampler(temperature=temperature, max_tokens=max_tokens)
     label = word + (":" + ",".join(f"{k}={v}" for k, v in sorted(given.items())) if given else "")
-    return Arm(label, temperature, family.build(base, {**family.defaults, **given}))
+    settings = {**family.defaults, **given}
+    by = None if family.by is None else family.by(settings)
+    return Arm(label, temperature, family.build(base, settings), by)
 
 
 def _settings(word: str, text: str, defaults: Settings) -> dict[str, Value]:

@@ -71,6 +71,7 @@ More than one process
     operation. Data parallel engine cores have distillers of their own. Pipeline parallelism (h1 and
     hL are on different ranks), speculative decoding (a request has several rows) and batch-sharded
     sampling (the head is called otherwise) are refused at admission: see `plugin.why_not`.
+    Distiller `vocab` learns through the head and needs its whole matrix in one place: see `head`.
 
 Faults
     Whatever goes wrong inside a step makes the groups concerned sample plainly from then on; it is

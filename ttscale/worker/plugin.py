@@ -8,11 +8,13 @@ import importlib
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
+from ttscale.esamp.settings import LATENT_DISTILLERS
 from ttscale.worker.callers import with_defaults
+from ttscale.worker.head import plain_head, why_no_head
 from ttscale.worker.parallel import keep_together
 from ttscale.worker.request import admit, read_keys
 from ttscale.worker.runtime import open_runtime, runtime_of
@@ -164,13 +166,23 @@ def esamp_report(self: Any, names: list[str] | None = None) -> dict[str, Any]:
 
 def refuse_if_impossible(vllm_config: Any, params: Any) -> None:
     """Raise vLLM's validation error if the request asks for what this engine cannot do."""
-    if read_keys(params.extra_args) is None:
+    asked = read_keys(params.extra_args)
+    if asked is None:
         return
     reason = why_not(vllm_config)
     if reason is not None:
-        from vllm.exceptions import VLLMValidationError
+        _refuse(f"ESamp is not available on this engine: {reason}")
+    if (reason := why_no_head(vllm_config, asked.esamp)) is not None:
+        _refuse(
+            f"esamp_distiller 'vocab' is not available on this engine: {reason}; use "
+            f"{' or '.join(LATENT_DISTILLERS)}"
+        )
 
-        raise VLLMValidationError(f"ESamp is not available on this engine: {reason}")
+
+def _refuse(message: str) -> NoReturn:
+    from vllm.exceptions import VLLMValidationError
+
+    raise VLLMValidationError(message)
 
 
 def why_not(vllm_config: Any) -> str | None:
@@ -200,7 +212,8 @@ def _gives_first_layer(model_config: Any) -> bool:
 
 def capture(model: Any, vllm_config: Any) -> None:
     """Make `model` return `cat([hL, h1])`, and mix in its `compute_logits`."""
-    runtime = open_runtime(vllm_config)
+    sizes = vllm_config.model_config.get_hidden_size(), vllm_config.model_config.get_vocab_size()
+    runtime = open_runtime(vllm_config, head=lambda: plain_head(model, *sizes))
     model.set_aux_hidden_state_layers((FIRST_LAYER,))
     forward, compute_logits = model.forward, model.compute_logits
 

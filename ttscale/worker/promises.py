@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ttscale.esamp.settings import DISTILLERS
+from ttscale.esamp.settings import LATENT_DISTILLERS
 from ttscale.types import ESampReport
 from ttscale.worker.runtime import Runtime, runtime_of
 
@@ -101,7 +101,7 @@ def fused_logits_are_equation_7(bench: Bench) -> Finding:
     """(a) The engine's logits equal `(1 + b) W hL - b W f(h1)`, recomputed in float64."""
     worst = {}
     weight = bench.llm.apply_model(lambda model: model.lm_head.weight.detach().double().cpu())[0]
-    for distiller in DISTILLERS:
+    for distiller in LATENT_DISTILLERS:
         steps: list[dict[str, Tensor]] = []
         with recorded(bench, steps):
             asked = {**BETA, "esamp_distiller": distiller, "esamp_gate": 0}
@@ -159,7 +159,7 @@ def recorded(bench: Bench, steps: list[dict[str, Tensor]]) -> Iterator[None]:
 def errors_fall(bench: Bench) -> Finding:
     """(b) The relative error falls during a run, for both distillers."""
     figures = {}
-    for distiller in DISTILLERS:
+    for distiller in LATENT_DISTILLERS:
         steps: list[dict[str, Tensor]] = []
         with recorded(bench, steps):
             asked = {**BETA, "esamp_distiller": distiller}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ttscale.esamp.bank import Pending
 from ttscale.esamp.fusion import keep_mask
-from ttscale.esamp.groups import GroupKey, Groups, Plan, Row
+from ttscale.esamp.groups import GroupKey, Groups, Head, Plan, Row
 from ttscale.esamp.transfer import on_device
 from ttscale.worker.request import Asked, read_admitted
 from ttscale.worker.rows import StepRow, placed
@@ -47,10 +47,18 @@ class Runtime:
         device: Where the model runs.
         whole: Whether logits must be projected for all rows of a step together, since the
             projection finds each row's LoRA adapter by its place.
+        head: The LM head, for distillers that learn through it; see `head.plain_head`.
     """
 
-    def __init__(self, hidden: int, device: torch.device, *, whole: bool = False) -> None:
-        self.groups = Groups(hidden, device)
+    def __init__(
+        self,
+        hidden: int,
+        device: torch.device,
+        *,
+        whole: bool = False,
+        head: Head | None = None,
+    ) -> None:
+        self.groups = Groups(hidden, device, head=head)
         self.rows: Mapping[int, StepRow] = {}
         self.slots: dict[int, Asked] = {}  # V2 only: what the request in each slot asks
         self._hidden = hidden
@@ -240,11 +248,11 @@ def runtime_of(vllm_config: Any) -> Runtime | None:
     return _runtimes.get(id(vllm_config))
 
 
-def open_runtime(vllm_config: Any) -> Runtime:
+def open_runtime(vllm_config: Any, head: Head | None = None) -> Runtime:
     """Make the runtime of the engine that `vllm_config` belongs to; it ends with the config."""
     hidden = vllm_config.model_config.get_hidden_size()
     device = torch.device(vllm_config.device_config.device)
-    runtime = Runtime(hidden, device, whole=vllm_config.lora_config is not None)
+    runtime = Runtime(hidden, device, whole=vllm_config.lora_config is not None, head=head)
     _runtimes[id(vllm_config)] = runtime
     weakref.finalize(vllm_config, _runtimes.pop, id(vllm_config), None)
     return runtime
