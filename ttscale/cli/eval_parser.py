@@ -13,8 +13,9 @@ The folder then holds samples.jsonl (the pool: every sample, appended as it fini
 report.md, report.html and plots/. Run the same command again after any interruption: what is stored
 is not drawn again. More problems, samplers and samples may be asked for later.
 
-tasks: word_problems, creative, humaneval, aime24, aime25, gpqa_diamond, math500, books, a file of
-JSON lines, or any task of reasoning-gym; settings after a colon, as in chain_sum:max_terms=3
+tasks: word_problems, creative, humaneval, livecodebench, aime24, aime25, gpqa_diamond, math500,
+books, a file of JSON lines, or any task of reasoning-gym; settings after a colon, as in
+chain_sum:max_terms=3
 
 samplers: vanilla, matched, top-p, min-p, fire, esamp, fire+esamp, noise, subtract; settings after a
 colon, as in esamp:beta=0.5,distiller=swiglu; the first one is what the others are compared with
