@@ -36,8 +36,9 @@ def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory)
     plan = config.plan(command_of(args))
     pool = read_pool(folder / NAME)
     check_plan(plan, pool, config.model)
+    options = report.options_of(args, config.prices.model_dump())
     if not args.no_report:  # before hours of drawing, not after
-        report.check_libraries(report.options_of(args))
+        report.check_libraries(options)
     with PoolWriter(folder / NAME) as writer:
         try:
             _fill(plan, pool, writer, screen, engine_factory, config.model)
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory)
     if failed:
         screen.error(f"{failed} samples could not be drawn; the same command tries them again")
     if not args.no_report:
-        report.write(folder, screen, report.options_of(args))
+        report.write(folder, screen, options)
     return RUN_FAILED if failed else DONE
 
 

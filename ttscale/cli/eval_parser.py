@@ -29,6 +29,12 @@ examples:
   ttscale eval --task problems.jsonl --temperatures 0.8 --sampler vanilla --out runs/mine
 """
 
+PRICED = (
+    ("prompt", "a million tokens read"),
+    ("completion", "a million tokens written"),
+    ("hour", "an hour in which the engine draws"),
+)
+
 REPORT_NOTES = """\
 examples:
   ttscale report runs/sum
@@ -101,5 +107,14 @@ def _add_report_options(parser: Parser) -> None:
         help="what Vendi score and similarity are measured with (default: minilm)",
     )
     group.add_argument(
+        "--perplexity-model",
+        metavar="NAME",
+        help="model under which the texts' perplexity is measured, as --model takes it, or none "
+        "(default: the one that the folder was measured with, else none)",
+    )
+    group.add_argument(
         "--resamples", type=int, default=2000, help="of the bootstrap (default: 2000)"
     )
+    prices = parser.add_argument_group("prices, in a currency of yours (default: none is counted)")
+    for name, what in PRICED:
+        prices.add_argument(f"--price-{name}", type=float, metavar="PRICE", help=what)

@@ -43,6 +43,14 @@ class TaskConfig(_Strict):
         )
 
 
+class PriceConfig(_Strict):
+    """What drawing is paid with: see `Prices`."""
+
+    prompt: float | None = None
+    completion: float | None = None
+    hour: float | None = None
+
+
 class Config(_Strict):
     """An evaluation: tasks x samplers x temperatures, n samples of each problem.
 
@@ -55,6 +63,7 @@ class Config(_Strict):
         seed: Seed of everything.
         max_tokens: Longest sample.
         concurrency: Problems in work at one time.
+        prices: What cost is counted in; none by default.
     """
 
     model: str = EMBEDDED
@@ -65,6 +74,7 @@ class Config(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     max_tokens: Annotated[int, Field(ge=1)] = 256
     concurrency: Annotated[int, Field(ge=1)] = 8
+    prices: PriceConfig = PriceConfig()
 
     def plan(self, command: str = "") -> Plan:
         """The tasks made and the samplers checked.
