@@ -222,7 +222,7 @@ def _rows(wanted: Wanted, count: int | None) -> Sequence[Row]:
             "json", data_files=list(wanted.files), split="train", streaming=count is not None
         )
         return found if count is None else list(islice(filter(wanted.holds, found), count))
-    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
+    except Exception as error:  # of the file, of the hub, and of whatever reaches the network
         raise InvalidInput(
             f"task 'livecodebench': cannot load {wanted.files[0]!r} ({error}); a network is "
             "needed, or a local copy: livecodebench:path=FILE.jsonl"
