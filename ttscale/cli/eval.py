@@ -19,7 +19,7 @@ from ttscale.evaluation.runner import Plan, Runner, check_plan
 
 FLAGS = ("model", "n", "seed", "max_tokens", "concurrency")
 WORDS = (
-    *("config", "task", "count", "sampler", "temperatures", "instruction", "system"),
+    *("config", "task", "count", "sampler", "temperatures", "instruction", "system", "judge"),
     *(*FLAGS, "out"),
 )
 
@@ -91,8 +91,10 @@ def held(plan: Plan, pool: Pool) -> int:
 
 
 def is_full(plan: Plan, pool: Pool) -> bool:
-    """Whether every sample of the plan is there and graded."""
-    return all(key in pool.samples and key in pool.grades for key in plan.sample_keys())
+    """Whether every sample of the plan is there and graded, and judged where that is asked for."""
+    return all(key in pool.samples and key in pool.grades for key in plan.sample_keys()) and all(
+        key in pool.selections for key in plan.selection_keys()
+    )
 
 
 def settings_of(args: argparse.Namespace) -> Config:
@@ -103,6 +105,8 @@ def settings_of(args: argparse.Namespace) -> Config:
             values[name] = given
     if args.sampler:
         values["samplers"] = args.sampler
+    if args.judge:
+        values["judges"] = args.judge
     if args.temperatures is not None:
         values["temperatures"] = _numbers(args.temperatures)
     if args.task:

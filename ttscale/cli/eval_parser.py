@@ -74,6 +74,13 @@ def _add_what(parser: Parser) -> None:
         help="the sweep of every sampler (default: 0.4,0.6,0.8,1,1.2)",
     )
     group.add_argument("--n", type=int, help="samples of each problem (default: 16)")
+    group.add_argument(
+        "--judge",
+        action="append",
+        metavar="STRATEGY",
+        help="a strategy with a judge, the model itself, to run over the samples of each problem: "
+        "best-of-n, tournament, verifier-rerank or weighted-vote; may be repeated",
+    )
     group.add_argument("--instruction", metavar="TEXT", help="what follows each question")
     group.add_argument("--system", metavar="TEXT", help="system turn in front of each question")
 

@@ -64,6 +64,7 @@ class Config(_Strict):
         max_tokens: Longest sample.
         concurrency: Problems in work at one time.
         prices: What cost is counted in; none by default.
+        judges: Strategies with a judge (the model itself), run over the samples of each problem.
     """
 
     model: str = EMBEDDED
@@ -75,6 +76,7 @@ class Config(_Strict):
     max_tokens: Annotated[int, Field(ge=1)] = 256
     concurrency: Annotated[int, Field(ge=1)] = 8
     prices: PriceConfig = PriceConfig()
+    judges: tuple[str, ...] = ()
 
     def plan(self, command: str = "") -> Plan:
         """The tasks made and the samplers checked.
@@ -85,7 +87,8 @@ class Config(_Strict):
         """
         swept = arms(self.samplers, self.temperatures, self.max_tokens)
         suites = tuple(task.spec(self.seed).suite() for task in self.task)
-        return Plan(suites, swept, self.n, self.seed, self.concurrency, command)
+        judges = tuple(dict.fromkeys(self.judges))
+        return Plan(suites, swept, self.n, self.seed, self.concurrency, command, judges)
 
 
 def config_of(values: object, source: str) -> Config:

@@ -69,7 +69,11 @@ class Cost:
         model_flop: Floating-point operations of the model, by count: two a weight and token. None
             when its sizes are not known.
         esamp_flop: Those of ESamp's distillers; None when the model's sizes are not known.
-        money: What it cost by the prices given; None when none was given.
+        money: What all of it cost by the prices given; None when none was given.
+        judged: Samples that judges drew, for strategies with a judge.
+        judge_prompt_tokens: Tokens that judges read; not among those above.
+        judge_completion_tokens: Tokens that judges wrote; not among those above.
+        judge_seconds: Wall time in which at least one judge was at work.
     """
 
     samples: int
@@ -84,6 +88,10 @@ class Cost:
     model_flop: float | None = None
     esamp_flop: float | None = None
     money: float | None = None
+    judged: int = 0
+    judge_prompt_tokens: int = 0
+    judge_completion_tokens: int = 0
+    judge_seconds: float = 0.0
 
     @property
     def esamp_share(self) -> float:
@@ -109,6 +117,14 @@ def cost_of(pool: Pool, task: str, sampler: str, prices: Prices | None = None) -
     read, written = sum(draw.prompt_tokens for draw in draws), sum(s.tokens for s in samples)
     seconds = covered((s.at - s.seconds, s.at) for s in samples)
     model_flop, esamp_flop = _operations(pool, sampler, draws, read + written)
+    chosen = [c for c in pool.selections.values() if (c.task, c.sampler) == (task, sampler)]
+    judge_read = sum(c.prompt_tokens for c in chosen)
+    judge_wrote = sum(c.completion_tokens for c in chosen)
+    judge_seconds = covered((c.at - c.seconds, c.at) for c in chosen)
+    money = None
+    if prices is not None and prices.known:
+        total = (read + judge_read, written + judge_wrote, seconds + judge_seconds)
+        money = prices.of(*total)
     return Cost(
         samples=len(samples),
         prompt_tokens=read,
@@ -121,7 +137,11 @@ def cost_of(pool: Pool, task: str, sampler: str, prices: Prices | None = None) -
         fallbacks=sum(_fallbacks(report) for report in reports),
         model_flop=model_flop,
         esamp_flop=esamp_flop,
-        money=prices.of(read, written, seconds) if prices is not None and prices.known else None,
+        money=money,
+        judged=sum(c.judged for c in chosen),
+        judge_prompt_tokens=judge_read,
+        judge_completion_tokens=judge_wrote,
+        judge_seconds=judge_seconds,
     )
 
 

@@ -27,6 +27,9 @@ Floats = NDArray[np.float64]
 SELECTED = "select:"
 """In front of a strategy's name, as a figure."""
 
+JUDGE = " + judge"
+"""Behind the name of a strategy that the model has judged for."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -145,6 +148,7 @@ def _task(pool: Pool, board: Board, how: _How) -> TaskSummary:
         measures = with_perplexity(measures, board, asked, how.reader)
     if board.scored and (board.answers >= 0).any():
         measures = _with_selectors(board, measures, _kind(pool, board.task), seed)
+    measures = with_judges(measures, pool, board)
     drawn = stats.resample(len(board.problems), seed, how.resamples)
     compared = comparisons(board, measures, drawn, seed)
     claimed = claims(board, measures, drawn, seed)
@@ -167,6 +171,24 @@ def _task(pool: Pool, board: Board, how: _How) -> TaskSummary:
         left_out=board.left_out,
         notes=measures.notes,
     )
+
+
+def with_judges(measures: Measures, pool: Pool, board: Board) -> Measures:
+    """The measures with what strategies with a judge have selected among the board's samples."""
+    values, notes = dict(measures.values), list(measures.notes)
+    for name in sorted({key[3] for key in pool.selections if key[0] == board.task}):
+        rows = np.full((len(board.arms), len(board.problems)), np.nan)
+        for a, p in np.ndindex(rows.shape):
+            key = (board.task, board.problems[p].problem, board.arms[a].sampler, name, board.n)
+            held = pool.selections.get(key)
+            if held is not None and held.right is not None:
+                rows[a, p] = held.right
+        failed = int(np.isnan(rows).sum())
+        if failed < rows.size:
+            values[f"{SELECTED}{name}{JUDGE}"] = rows
+        if failed:
+            notes.append(f"{name} with a judge selected nothing in {failed} of {rows.size} sets")
+    return replace(measures, values=values, notes=tuple(notes))
 
 
 def _kind(pool: Pool, task: str) -> str:

@@ -24,6 +24,9 @@ def cost_rows(task: TaskSummary) -> tuple[tuple[str, ...], list[tuple[str, ...]]
         *("sampler", "samples", "tokens read", "tokens written", "seconds", "tokens/s", "ESamp"),
         "ESamp's share of operations",
     )
+    judged = any(arm.cost.judged for arm in task.arms)
+    if judged:
+        head = (*head, "judges: samples", "tokens", "seconds")
     priced = any(arm.cost.money is not None for arm in task.arms)
     if priced:
         head = (*head, "money")
@@ -35,7 +38,7 @@ def cost_rows(task: TaskSummary) -> tuple[tuple[str, ...], list[tuple[str, ...]]
         if cost.fallbacks:
             work += f", {cost.fallbacks} fallbacks"
         share = cost.esamp_share
-        row = (
+        row: tuple[str, ...] = (
             arm.sampler,
             str(cost.samples) + (f" ({cost.failed} lost)" if cost.failed else ""),
             f"{cost.prompt_tokens}",
@@ -45,6 +48,9 @@ def cost_rows(task: TaskSummary) -> tuple[tuple[str, ...], list[tuple[str, ...]]
             work if cost.rows_mixed or cost.steps_trained else "-",
             "-" if share != share else f"{100 * share:.2f} %",
         )
+        if judged:
+            tokens = f"{cost.judge_prompt_tokens} read, {cost.judge_completion_tokens} written"
+            row = (*row, str(cost.judged), tokens, f"{cost.judge_seconds:.1f}")
         rows.append((*row, f"{cost.money or 0.0:.6g}") if priced else row)
     return head, rows
 
