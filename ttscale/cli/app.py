@@ -70,6 +70,10 @@ def _run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory
             from ttscale.cli import report
 
             return report.run(args, screen)
+        case "convert":
+            from ttscale.cli import convert
+
+            return convert.run(args, screen)
         case "bench":
             from ttscale.cli import bench
 

@@ -19,7 +19,7 @@ from ttscale.evaluation.runner import Plan, Runner, check_plan
 
 FLAGS = ("model", "n", "seed", "max_tokens", "concurrency")
 WORDS = (
-    *("config", "task", "count", "sampler", "temperatures", "instruction", "system"),
+    *("config", "task", "count", "sampler", "temperatures", "instruction", "system", "judge"),
     *(*FLAGS, "out"),
 )
 
@@ -36,8 +36,9 @@ def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory)
     plan = config.plan(command_of(args))
     pool = read_pool(folder / NAME)
     check_plan(plan, pool, config.model)
+    options = report.options_of(args, config.prices.model_dump())
     if not args.no_report:  # before hours of drawing, not after
-        report.check_libraries(report.options_of(args))
+        report.check_libraries(options)
     with PoolWriter(folder / NAME) as writer:
         try:
             _fill(plan, pool, writer, screen, engine_factory, config.model)
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory)
     if failed:
         screen.error(f"{failed} samples could not be drawn; the same command tries them again")
     if not args.no_report:
-        report.write(folder, screen, report.options_of(args))
+        report.write(folder, screen, options)
     return RUN_FAILED if failed else DONE
 
 
@@ -90,8 +91,10 @@ def held(plan: Plan, pool: Pool) -> int:
 
 
 def is_full(plan: Plan, pool: Pool) -> bool:
-    """Whether every sample of the plan is there and graded."""
-    return all(key in pool.samples and key in pool.grades for key in plan.sample_keys())
+    """Whether every sample of the plan is there and graded, and judged where that is asked for."""
+    return all(key in pool.samples and key in pool.grades for key in plan.sample_keys()) and all(
+        key in pool.selections for key in plan.selection_keys()
+    )
 
 
 def settings_of(args: argparse.Namespace) -> Config:
@@ -102,6 +105,8 @@ def settings_of(args: argparse.Namespace) -> Config:
             values[name] = given
     if args.sampler:
         values["samplers"] = args.sampler
+    if args.judge:
+        values["judges"] = args.judge
     if args.temperatures is not None:
         values["temperatures"] = _numbers(args.temperatures)
     if args.task:

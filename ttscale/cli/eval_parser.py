@@ -13,8 +13,9 @@ The folder then holds samples.jsonl (the pool: every sample, appended as it fini
 report.md, report.html and plots/. Run the same command again after any interruption: what is stored
 is not drawn again. More problems, samplers and samples may be asked for later.
 
-tasks: word_problems, creative, humaneval, aime24, aime25, gpqa_diamond, math500, books, a file of
-JSON lines, or any task of reasoning-gym; settings after a colon, as in chain_sum:max_terms=3
+tasks: word_problems, creative, humaneval, livecodebench, aime24, aime25, gpqa_diamond, math500,
+books, a file of JSON lines, or any task of reasoning-gym; settings after a colon, as in
+chain_sum:max_terms=3
 
 samplers: vanilla, matched, top-p, min-p, fire, esamp, fire+esamp, noise, subtract, vocab, tree,
 contrastive (with contrastive:amateur=FOLDER_OR_NAME); settings after a colon, as in
@@ -28,6 +29,12 @@ examples:
   ttscale eval --config examples/eval_small.toml --out runs/small
   ttscale eval --task problems.jsonl --temperatures 0.8 --sampler vanilla --out runs/mine
 """
+
+PRICED = (
+    ("prompt", "a million tokens read"),
+    ("completion", "a million tokens written"),
+    ("hour", "an hour in which the engine draws"),
+)
 
 REPORT_NOTES = """\
 examples:
@@ -68,6 +75,13 @@ def _add_what(parser: Parser) -> None:
         help="the sweep of every sampler (default: 0.4,0.6,0.8,1,1.2)",
     )
     group.add_argument("--n", type=int, help="samples of each problem (default: 16)")
+    group.add_argument(
+        "--judge",
+        action="append",
+        metavar="STRATEGY",
+        help="a strategy with a judge, the model itself, to run over the samples of each problem: "
+        "best-of-n, tournament, verifier-rerank or weighted-vote; may be repeated",
+    )
     group.add_argument("--instruction", metavar="TEXT", help="what follows each question")
     group.add_argument("--system", metavar="TEXT", help="system turn in front of each question")
 
@@ -101,5 +115,14 @@ def _add_report_options(parser: Parser) -> None:
         help="what Vendi score and similarity are measured with (default: minilm)",
     )
     group.add_argument(
+        "--perplexity-model",
+        metavar="NAME",
+        help="model under which the texts' perplexity is measured, as --model takes it, or none "
+        "(default: the one that the folder was measured with, else none)",
+    )
+    group.add_argument(
         "--resamples", type=int, default=2000, help="of the bootstrap (default: 2000)"
     )
+    prices = parser.add_argument_group("prices, in a currency of yours (default: none is counted)")
+    for name, what in PRICED:
+        prices.add_argument(f"--price-{name}", type=float, metavar="PRICE", help=what)

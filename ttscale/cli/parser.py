@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from ttscale import __version__
 from ttscale.answers import KINDS
 from ttscale.cli.bench_parser import add_bench
+from ttscale.cli.convert_parser import add_convert
 from ttscale.cli.eval_parser import add_eval, add_report
 from ttscale.cli.strategy_parser import add_strategy_settings
 from ttscale.errors import InvalidInput
@@ -81,6 +82,7 @@ def build_parser() -> Parser:
     _add_solve(commands)
     add_eval(commands)
     add_report(commands)
+    add_convert(commands)
     add_bench(commands)
     _add_models(commands)
     _add_serve(commands)

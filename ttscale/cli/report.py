@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,16 @@ from rich.text import Text
 from ttscale.cli.codes import DONE
 from ttscale.cli.screen import Screen, visible
 from ttscale.errors import InvalidInput, MissingDependency
+from ttscale.evaluation.cost import Prices
 from ttscale.evaluation.figures import figure
 from ttscale.evaluation.pool import NAME, read_pool
 
 if TYPE_CHECKING:
+    from ttscale.evaluation.metrics.perplexity import Remembered
     from ttscale.evaluation.summary import TaskSummary
 
-EMBEDDINGS = "embeddings.npz"
+EMBEDDINGS, LIKELIHOODS = "embeddings.npz", "perplexity.npz"
+NONE = "none"
 SHOWN = ("pass@1", "pass@n", "majority@n", "vendi", "distinct_2")
 
 
@@ -29,6 +33,8 @@ class ReportOptions:
 
     embeddings: str
     resamples: int
+    perplexity_model: str | None = None
+    prices: Prices = field(default_factory=Prices)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
@@ -45,9 +51,18 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     return DONE
 
 
-def options_of(args: argparse.Namespace) -> ReportOptions:
-    """The report's options among the arguments."""
-    return ReportOptions(args.embeddings, args.resamples)
+def options_of(
+    args: argparse.Namespace, prices: Mapping[str, float | None] | None = None
+) -> ReportOptions:
+    """The report's options among the arguments, whose prices go over those given.
+
+    Raises:
+        InvalidInput: A price is refused.
+    """
+    given = {name: getattr(args, f"price_{name}") for name in ("prompt", "completion", "hour")}
+    flags = {name: price for name, price in given.items() if price is not None}
+    total = Prices(**{**(prices or {}), **flags})
+    return ReportOptions(args.embeddings, args.resamples, args.perplexity_model, total)
 
 
 def check_libraries(options: ReportOptions) -> None:
@@ -63,27 +78,39 @@ def check_libraries(options: ReportOptions) -> None:
             f"reports need {error.name}; run pip install 'ttscale[eval]', or give --no-report"
         ) from error
     check_matplotlib()
-    if options.embeddings != "none":
+    if options.embeddings != NONE:
         model_folder()
 
 
 def write(folder: Path, screen: Screen, options: ReportOptions) -> None:
     """Measure the folder's pool, write the report, say what was found."""
     check_libraries(options)
-    from ttscale.evaluation.metrics.embeddings import MiniLM, Remembered
+    from ttscale.evaluation.metrics import embeddings
     from ttscale.evaluation.report import write_report
     from ttscale.evaluation.summary import summarise
 
     pool = read_pool(folder / NAME)
-    embedder = Remembered(MiniLM(), folder / EMBEDDINGS) if options.embeddings != "none" else None
+    embedder = None
+    if options.embeddings != NONE:
+        embedder = embeddings.Remembered(embeddings.MiniLM(), folder / EMBEDDINGS)
+    reader = _reader(folder / LIKELIHOODS, options.perplexity_model)
     screen.note("measuring")
-    summary = summarise(pool, embedder, options.resamples)
-    if embedder is not None:
-        embedder.save()
+    summary = summarise(pool, embedder, options.resamples, reader, options.prices)
+    for kept in (embedder, reader):
+        if kept is not None:
+            kept.save()
     written = write_report(folder, pool, summary)
     for task in summary.tasks:
         screen.show(f"{visible(task.task)}: {visible(task.headline)}", _table(task), "")
     screen.show(*(str(path) for path in written))
+
+
+def _reader(path: Path, name: str | None) -> Remembered | None:
+    """What measures perplexity: under the model of that name, else under the folder's so far."""
+    from ttscale.evaluation.metrics.perplexity import Remembered, model_in
+
+    found = model_in(path) if name is None else name
+    return None if found in (None, NONE) else Remembered(str(found), path)
 
 
 def _table(task: TaskSummary) -> Table:

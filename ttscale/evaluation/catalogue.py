@@ -125,6 +125,12 @@ def _creative(spec: TaskSpec) -> Suite:
     return open_ended(Task("creative", problems[: spec.count]), spec.system)
 
 
+def _livecodebench(spec: TaskSpec) -> Suite:
+    from ttscale.evaluation.livecodebench import livecodebench
+
+    return livecodebench(spec)
+
+
 def _loaded(spec: TaskSpec) -> Suite:
     from ttscale.evaluation import loaders
 
@@ -140,6 +146,7 @@ NAMED: Mapping[str, Maker] = MappingProxyType(
     {
         "word_problems": _word_problems,
         "creative": _creative,
+        "livecodebench": _livecodebench,
         **dict.fromkeys(
             ("humaneval", "aime24", "aime25", "gpqa_diamond", "math500", "books"), _loaded
         ),

@@ -43,6 +43,14 @@ class TaskConfig(_Strict):
         )
 
 
+class PriceConfig(_Strict):
+    """What drawing is paid with: see `Prices`."""
+
+    prompt: float | None = None
+    completion: float | None = None
+    hour: float | None = None
+
+
 class Config(_Strict):
     """An evaluation: tasks x samplers x temperatures, n samples of each problem.
 
@@ -55,6 +63,8 @@ class Config(_Strict):
         seed: Seed of everything.
         max_tokens: Longest sample.
         concurrency: Problems in work at one time.
+        prices: What cost is counted in; none by default.
+        judges: Strategies with a judge (the model itself), run over the samples of each problem.
     """
 
     model: str = EMBEDDED
@@ -65,6 +75,8 @@ class Config(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     max_tokens: Annotated[int, Field(ge=1)] = 256
     concurrency: Annotated[int, Field(ge=1)] = 8
+    prices: PriceConfig = PriceConfig()
+    judges: tuple[str, ...] = ()
 
     def plan(self, command: str = "") -> Plan:
         """The tasks made and the samplers checked.
@@ -75,7 +87,8 @@ class Config(_Strict):
         """
         swept = arms(self.samplers, self.temperatures, self.max_tokens)
         suites = tuple(task.spec(self.seed).suite() for task in self.task)
-        return Plan(suites, swept, self.n, self.seed, self.concurrency, command)
+        judges = tuple(dict.fromkeys(self.judges))
+        return Plan(suites, swept, self.n, self.seed, self.concurrency, command, judges)
 
 
 def config_of(values: object, source: str) -> Config:

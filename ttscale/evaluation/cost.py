@@ -4,10 +4,51 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from ttscale import _check
+from ttscale.esamp.cost import model_cost, step_cost
 from ttscale.evaluation.pool import Pool
 from ttscale.evaluation.records import DrawRecord, SampleRecord
+from ttscale.evaluation.sizes import sizes_of
+
+MILLION, HOUR = 1e6, 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What drawing is paid with; None counts nothing. The currency is the caller's.
+
+    Attributes:
+        prompt: For a million tokens read.
+        completion: For a million tokens written.
+        hour: For an hour in which the engine draws.
+
+    Raises:
+        InvalidInput: A price is below 0, or no number.
+    """
+
+    prompt: float | None = None
+    completion: float | None = None
+    hour: float | None = None
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            if (price := getattr(self, part.name)) is not None:
+                _check.number(f"price of {part.name}", price, 0, 1e9)
+
+    @property
+    def known(self) -> bool:
+        """Whether there is any price."""
+        return any(getattr(self, part.name) is not None for part in fields(self))
+
+    def of(self, prompt_tokens: int, completion_tokens: int, seconds: float) -> float:
+        """What so much costs by the prices that are known."""
+        return (
+            (self.prompt or 0.0) * prompt_tokens / MILLION
+            + (self.completion or 0.0) * completion_tokens / MILLION
+            + (self.hour or 0.0) * seconds / HOUR
+        )
 
 
 @dataclass(frozen=True)
@@ -27,6 +68,14 @@ class Cost:
         rows_mixed: Decode steps that ESamp re-weighted.
         steps_trained: Updates of its distillers.
         fallbacks: Times that it fell back to plain sampling.
+        model_flop: Floating-point operations of the model, by count: two a weight and token. None
+            when its sizes are not known.
+        esamp_flop: Those of ESamp's distillers; None when the model's sizes are not known.
+        money: What all of it cost by the prices given; None when none was given.
+        judged: Samples that judges drew, for strategies with a judge.
+        judge_prompt_tokens: Tokens that judges read; not among those above.
+        judge_completion_tokens: Tokens that judges wrote; not among those above.
+        judge_seconds: Wall time in which at least one judge was at work.
     """
 
     samples: int
@@ -38,6 +87,20 @@ class Cost:
     rows_mixed: int
     steps_trained: int
     fallbacks: int
+    model_flop: float | None = None
+    esamp_flop: float | None = None
+    money: float | None = None
+    judged: int = 0
+    judge_prompt_tokens: int = 0
+    judge_completion_tokens: int = 0
+    judge_seconds: float = 0.0
+
+    @property
+    def esamp_share(self) -> float:
+        """ESamp's part of all operations, 0 to 1; NaN when it is not known."""
+        if self.model_flop is None or self.esamp_flop is None or not self.model_flop:
+            return float("nan")
+        return self.esamp_flop / (self.esamp_flop + self.model_flop)
 
     @property
     def tokens_per_second(self) -> float:
@@ -45,7 +108,7 @@ class Cost:
         return self.completion_tokens / self.seconds if self.seconds > 0 else float("nan")
 
 
-def cost_of(pool: Pool, task: str, sampler: str) -> Cost:
+def cost_of(pool: Pool, task: str, sampler: str, prices: Prices | None = None) -> Cost:
     """The cost of one sampler on one task."""
     samples = [s for s in pool.samples.values() if (s.task, s.sampler) == (task, sampler)]
     draws = [d for d in pool.draws if (d.task, d.sampler) == (task, sampler)]
@@ -53,16 +116,34 @@ def cost_of(pool: Pool, task: str, sampler: str) -> Cost:
     for sample in samples:
         requests.setdefault(sample.problem, set()).add(sample.draw)
     reports = [draw.esamp for draw in draws if draw.esamp is not None]
+    read, written = sum(draw.prompt_tokens for draw in draws), _written(samples, draws)
+    seconds = covered((s.at - s.seconds, s.at) for s in samples)
+    model_flop, esamp_flop = _operations(pool, sampler, draws, read + written)
+    chosen = [c for c in pool.selections.values() if (c.task, c.sampler) == (task, sampler)]
+    judge_read = sum(c.prompt_tokens for c in chosen)
+    judge_wrote = sum(c.completion_tokens for c in chosen)
+    judge_seconds = covered((c.at - c.seconds, c.at) for c in chosen)
+    money = None
+    if prices is not None and prices.known:
+        total = (read + judge_read, written + judge_wrote, seconds + judge_seconds)
+        money = prices.of(*total)
     return Cost(
         samples=len(samples),
-        prompt_tokens=sum(draw.prompt_tokens for draw in draws),
-        completion_tokens=_written(samples, draws),
-        seconds=covered((s.at - s.seconds, s.at) for s in samples),
+        prompt_tokens=read,
+        completion_tokens=written,
+        seconds=seconds,
         interrupted=sum(len(numbers) > 1 for numbers in requests.values()),
         failed=sum(len(draw.failures) for draw in draws),
         rows_mixed=sum(_whole(report, "rows_mixed") for report in reports),
         steps_trained=sum(_whole(report, "steps_trained") for report in reports),
         fallbacks=sum(_fallbacks(report) for report in reports),
+        model_flop=model_flop,
+        esamp_flop=esamp_flop,
+        money=money,
+        judged=sum(c.judged for c in chosen),
+        judge_prompt_tokens=judge_read,
+        judge_completion_tokens=judge_wrote,
+        judge_seconds=judge_seconds,
     )
 
 
@@ -73,6 +154,27 @@ def _written(samples: Sequence[SampleRecord], draws: Sequence[DrawRecord]) -> in
         stored[sample.problem, sample.draw] += sample.tokens
     told = Counter({(draw.problem, draw.draw): draw.completion_tokens for draw in draws})
     return (stored | told).total()
+
+
+def _operations(
+    pool: Pool, sampler: str, draws: Sequence[DrawRecord], tokens: int
+) -> tuple[float | None, float | None]:
+    """Operations of the model and of its distillers; None where sizes are not known."""
+    sizes = sizes_of(pool.runs[0].model) if pool.runs else None
+    if sizes is None:
+        return None, None
+    model = model_cost(sizes.parameters, tokens, 1).flop
+    esamp = pool.samplers[sampler].settings.get("esamp")
+    if not isinstance(esamp, Mapping):
+        return model, 0.0
+    distilled = 0.0
+    for draw in draws:
+        steps = _whole(draw.esamp or {}, "steps_trained")
+        if steps:  # every row of a step is read by the distiller, mixed or not
+            rows = max(1, round(draw.completion_tokens / steps))
+            kind = str(esamp.get("distiller", "ridge"))
+            distilled += steps * step_cost(kind, sizes.hidden, 1, rows).flop
+    return model, distilled
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

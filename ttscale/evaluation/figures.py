@@ -55,6 +55,14 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
         "self_bleu": Figure(
             "self-BLEU", about="BLEU of each sample against the others; high means alike.", digits=1
         ),
+        "nll": Figure(
+            "NLL/token",
+            unit="nat",
+            about="Mean negative log-likelihood per token of a sample's text under another model.",
+        ),
+        "perplexity": Figure(
+            "perplexity", about="exp of that mean over a problem's samples; low means usual text."
+        ),
         "answer_entropy": Figure(
             "answer entropy", unit="bit", about="Entropy of the stated answers."
         ),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ttscale.evaluation.board import Board
 from ttscale.evaluation.metrics import counts, diversity, votes
 from ttscale.evaluation.metrics.embeddings import Embedder
+from ttscale.evaluation.metrics.perplexity import Remembered
+from ttscale.types import Prompt
 
 Floats = NDArray[np.float64]
 POSITIONS = (5, 10, 20, 40, 80, 160)
@@ -69,6 +71,38 @@ def measure(board: Board, embedder: Embedder | None, seed: int = 0) -> Measures:
     cut = _each(board, lambda a, p: float(np.mean(_cut(board, a, p))))
     values["cut_off"] = cut
     return Measures(values, curves, steps, points, tuple(notes))
+
+
+def with_perplexity(
+    measures: Measures, board: Board, prompts: Sequence[Prompt], reader: Remembered
+) -> Measures:
+    """The measures and how likely the samples' texts are under the reader's model.
+
+    Args:
+        measures: What was measured so far.
+        board: The samples.
+        prompts: What was asked, by problem.
+        reader: Reads texts given their prompts.
+    """
+    shape = (len(board.arms), len(board.problems))
+    asked = [(prompts[p], text) for a, p in np.ndindex(shape) for text in board.texts(a, p)]
+    told = np.array(reader(asked)).reshape(*shape, board.n, 2)
+    nll, tokens = told[..., 0], told[..., 1]
+    each = np.divide(nll, tokens, out=np.full_like(nll, np.nan), where=tokens > 0)
+    values = {**measures.values, "nll": _known_mean(each)}
+    values["perplexity"] = np.exp(values["nll"])
+    note = (
+        f"perplexity is that of the samples' texts under {reader.name}, given the prompt in that "
+        "model's own chat format"
+    )
+    return replace(measures, values=values, notes=(*measures.notes, note))
+
+
+def _known_mean(each: Floats) -> Floats:
+    """Mean over samples of the values that are known; NaN where none is."""
+    known = ~np.isnan(each)
+    total = np.where(known, each, 0.0).sum(axis=2)
+    return np.asarray(np.where(known.any(axis=2), total / np.maximum(known.sum(axis=2), 1), np.nan))
 
 
 def _quality(

@@ -28,6 +28,7 @@ from ttscale.evaluation.records import (
     RunRecord,
     SampleRecord,
     SamplerRecord,
+    SelectionRecord,
     from_json,
     to_json,
 )
@@ -49,6 +50,7 @@ class Pool:
         samples: By key. A key stands for one sample, however often it was written.
         grades: By key; the latest one counts.
         draws: Requests that have ended.
+        selections: By key; the latest one counts.
     """
 
     runs: list[RunRecord] = field(default_factory=list)
@@ -57,6 +59,7 @@ class Pool:
     samples: dict[Key, SampleRecord] = field(default_factory=dict)
     grades: dict[Key, GradeRecord] = field(default_factory=dict)
     draws: list[DrawRecord] = field(default_factory=list)
+    selections: dict[tuple[str, str, str, str, int], SelectionRecord] = field(default_factory=dict)
 
     def add(self, record: Record) -> None:
         """Take in one record."""
@@ -73,6 +76,8 @@ class Pool:
                 self.grades[record.key] = record
             case DrawRecord():
                 self.draws.append(record)
+            case SelectionRecord():
+                self.selections[record.key] = record
 
 
 def read_pool(path: str | Path) -> Pool:

@@ -166,11 +166,60 @@ class DrawRecord:
     esamp: Mapping[str, object] | None = field(default=None)
 
 
-Record = RunRecord | ProblemRecord | SamplerRecord | SampleRecord | GradeRecord | DrawRecord
+@dataclass(frozen=True, slots=True)
+class SelectionRecord:
+    """What a strategy with a judge selected among stored samples, and what the judge cost.
+
+    Attributes:
+        strategy: Name of the strategy.
+        n: Samples among which it selected.
+        answer: The answer; None when it abstains.
+        right: Whether that is right, in [0, 1]; None when nobody knows.
+        judged: Samples that the judge drew.
+        prompt_tokens: Tokens that the judge read.
+        completion_tokens: Tokens that the judge wrote.
+        seconds: Wall time.
+        at: When it was finished, in seconds since 1970.
+        error: Why nothing was selected; empty when something was.
+    """
+
+    type: ClassVar[str] = "selection"
+    task: str
+    problem: str
+    sampler: str
+    strategy: str
+    n: int
+    answer: str | None
+    right: float | None
+    judged: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    at: float = 0.0
+    error: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str, int]:
+        """What names the selection."""
+        return self.task, self.problem, self.sampler, self.strategy, self.n
+
+
+Record = (
+    RunRecord
+    | ProblemRecord
+    | SamplerRecord
+    | SampleRecord
+    | GradeRecord
+    | DrawRecord
+    | SelectionRecord
+)
 
 KINDS: Mapping[str, type[Record]] = {
     kind.type: kind
-    for kind in (RunRecord, ProblemRecord, SamplerRecord, SampleRecord, GradeRecord, DrawRecord)
+    for kind in (
+        *(RunRecord, ProblemRecord, SamplerRecord, SampleRecord, GradeRecord, DrawRecord),
+        SelectionRecord,
+    )
 }
 
 R = TypeVar("R", bound=Record)

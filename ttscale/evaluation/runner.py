@@ -16,6 +16,7 @@ from ttscale import _check
 from ttscale._concurrent import gather
 from ttscale.engines import Engine
 from ttscale.errors import EngineStopped, InvalidInput, ScoreError, TTScaleError
+from ttscale.evaluation.judged import check_judged, select
 from ttscale.evaluation.pool import Pool, PoolWriter
 from ttscale.evaluation.records import (
     DrawRecord,
@@ -49,9 +50,10 @@ class Plan:
         seed: Seed of everything; the samplers share the seeds of their requests.
         concurrency: Problems in work at one time.
         command: What started the run, for the report.
+        judges: Strategies with a judge, to be run over the samples of each problem.
 
     Raises:
-        InvalidInput: A number is out of range, or two tasks have one name.
+        InvalidInput: A number is out of range, two tasks have one name, or a judge is unknown.
     """
 
     suites: tuple[Suite, ...]
@@ -60,9 +62,11 @@ class Plan:
     seed: int = 0
     concurrency: int = 8
     command: str = ""
+    judges: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check.integer("n", self.n, 1)
+        check_judged(self.judges)
         _check.integer("seed", self.seed, 0, 2**31 - 1)
         _check.integer("concurrency", self.concurrency, 1)
         names = Counter(suite.name for suite in self.suites)
@@ -81,6 +85,12 @@ class Plan:
                 for problem in suite.task.problems:
                     for index in range(self.n):
                         yield suite.name, problem.id, arm.name, index
+
+    def selection_keys(self) -> Iterator[tuple[str, str, str, str, int]]:
+        """What names each selection of the full pool."""
+        for task, problem, arm, index in self.sample_keys():
+            if index == 0:
+                yield from ((task, problem, arm, judge, self.n) for judge in self.judges)
 
     def settings(self) -> dict[str, object]:
         """What decides the samples beside the samplers, for the pool's header."""
@@ -226,6 +236,18 @@ class Runner:
         ]
         for grade in await asyncio.to_thread(_grades, suite, problem, waiting):
             self._write(grade)
+        if self._plan.judges and all(key in self._pool.grades for key in keys):
+            await self._judge(suite, arm, problem, keys)
+
+    async def _judge(self, suite: Suite, arm: Arm, problem: Problem, keys: Sequence[Key]) -> None:
+        """Run the strategies with a judge that have not been run over these samples."""
+        samples = [self._pool.samples[key] for key in keys]
+        grades = [self._pool.grades[key] for key in keys]
+        seed = draw_seed(self._plan.seed, suite.name, problem.id, 0)
+        for name in self._plan.judges:
+            if (suite.name, problem.id, arm.name, name, len(keys)) not in self._pool.selections:
+                job = select(name, suite, problem, samples, grades, self._engine, seed)
+                self._write(await job)
 
     async def _draw(self, suite: Suite, arm: Arm, problem: Problem, missing: list[int]) -> None:
         number = self._draws[suite.name, problem.id, arm.name]

@@ -140,10 +140,10 @@ async def _one(strategy: Strategy[Any], board: Board, arm: int, problem: int, se
     if not outcome.candidates:
         reasons = {failure.reason for failure in outcome.failures}
         raise EngineError("; ".join(sorted(reasons)) or outcome.reason)
-    return _worth(outcome, cell, board.correct[arm, problem])
+    return worth(outcome, cell, board.correct[arm, problem])
 
 
-def _worth(outcome: Outcome, cell: Cell, correct: Floats) -> float:
+def worth(outcome: Outcome, cell: Cell, correct: Floats) -> float:
     """Whether what was selected is right: by the sample's text, else by samples of its answer."""
     if outcome.candidate is not None:
         alike = [s.text == outcome.candidate.text for s in cell.samples]

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from ttscale.evaluation import stats
 from ttscale.evaluation.board import Board, boards
 from ttscale.evaluation.compare import Claim, Comparison, claims, comparisons, power, sentence
-from ttscale.evaluation.cost import Cost, cost_of
-from ttscale.evaluation.measures import Measures, measure
+from ttscale.evaluation.cost import Cost, Prices, cost_of
+from ttscale.evaluation.measures import Measures, measure, with_perplexity
 from ttscale.evaluation.metrics.embeddings import Embedder
+from ttscale.evaluation.metrics.perplexity import Remembered
 from ttscale.evaluation.pool import Pool
+from ttscale.evaluation.prompts import prompt_of, task_settings
 from ttscale.evaluation.records import RunRecord
 from ttscale.evaluation.selectors import replay
 from ttscale.evaluation.stats import Interval
@@ -24,6 +26,9 @@ from ttscale.evaluation.stats import Interval
 Floats = NDArray[np.float64]
 SELECTED = "select:"
 """In front of a strategy's name, as a figure."""
+
+JUDGE = " + judge"
+"""Behind the name of a strategy that the model has judged for."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,11 @@ class Summary:
 
 
 def summarise(
-    pool: Pool, embedder: Embedder | None = None, resamples: int = stats.RESAMPLES
+    pool: Pool,
+    embedder: Embedder | None = None,
+    resamples: int = stats.RESAMPLES,
+    reader: Remembered | None = None,
+    prices: Prices | None = None,
 ) -> Summary:
     """Measure a pool, resample it, compare its samplers.
 
@@ -107,23 +116,40 @@ def summarise(
         pool: What was drawn.
         embedder: What meaning is compared with; None leaves Vendi score and similarity out.
         resamples: Resamples of the bootstrap.
+        reader: Under what perplexity is measured; None leaves it out.
+        prices: What cost is counted in; None tells no money.
 
     Raises:
         InvalidInput: No task has a complete problem, or `resamples` is below 1.
         MissingDependency: A package that a measure needs is not installed.
     """
     seed = pool.runs[0].seed if pool.runs else 0
-    tasks = tuple(_task(pool, board, embedder, resamples, seed) for board in boards(pool))
+    how = _How(embedder, resamples, reader, prices, seed)
+    tasks = tuple(_task(pool, board, how) for board in boards(pool))
     return Summary(tuple(pool.runs), tasks, resamples)
 
 
-def _task(
-    pool: Pool, board: Board, embedder: Embedder | None, resamples: int, seed: int
-) -> TaskSummary:
-    measures = measure(board, embedder, seed)
+@dataclass(frozen=True)
+class _How:
+    """What `summarise` was told."""
+
+    embedder: Embedder | None
+    resamples: int
+    reader: Remembered | None
+    prices: Prices | None
+    seed: int
+
+
+def _task(pool: Pool, board: Board, how: _How) -> TaskSummary:
+    seed = how.seed
+    measures = measure(board, how.embedder, seed)
+    if how.reader is not None:
+        asked = [prompt_of(pool, problem) for problem in board.problems]
+        measures = with_perplexity(measures, board, asked, how.reader)
     if board.scored and (board.answers >= 0).any():
         measures = _with_selectors(board, measures, _kind(pool, board.task), seed)
-    drawn = stats.resample(len(board.problems), seed, resamples)
+    measures = with_judges(measures, pool, board)
+    drawn = stats.resample(len(board.problems), seed, how.resamples)
     compared = comparisons(board, measures, drawn, seed)
     claimed = claims(board, measures, drawn, seed)
     return TaskSummary(
@@ -135,7 +161,7 @@ def _task(
         power=power(compared, board),
         claims=claimed,
         arms=tuple(
-            _arm(pool, board, measures, place, drawn, seed) for place in range(len(board.arms))
+            _arm(pool, board, measures, place, drawn, how) for place in range(len(board.arms))
         ),
         families={
             family: tuple(board.arms[place].sampler for place in places)
@@ -147,14 +173,28 @@ def _task(
     )
 
 
+def with_judges(measures: Measures, pool: Pool, board: Board) -> Measures:
+    """The measures with what strategies with a judge have selected among the board's samples."""
+    values, notes = dict(measures.values), list(measures.notes)
+    for name in sorted({key[3] for key in pool.selections if key[0] == board.task}):
+        rows = np.full((len(board.arms), len(board.problems)), np.nan)
+        for a, p in np.ndindex(rows.shape):
+            key = (board.task, board.problems[p].problem, board.arms[a].sampler, name, board.n)
+            held = pool.selections.get(key)
+            if held is not None and held.right is not None:
+                rows[a, p] = held.right
+        failed = int(np.isnan(rows).sum())
+        if failed < rows.size:
+            values[f"{SELECTED}{name}{JUDGE}"] = rows
+        if failed:
+            notes.append(f"{name} with a judge selected nothing in {failed} of {rows.size} sets")
+    return replace(measures, values=values, notes=tuple(notes))
+
+
 def _kind(pool: Pool, task: str) -> str:
     """Kind of answer of a task, as the pool's header has it."""
-    for run in pool.runs:
-        tasks = run.settings.get("tasks")
-        settings = tasks.get(task) if isinstance(tasks, Mapping) else None
-        if isinstance(settings, Mapping) and isinstance(settings.get("kind"), str):
-            return str(settings["kind"])
-    return "auto"
+    kind = task_settings(pool, task).get("kind")
+    return kind if isinstance(kind, str) else "auto"
 
 
 def _with_selectors(board: Board, measures: Measures, kind: str, seed: int) -> Measures:
@@ -165,7 +205,7 @@ def _with_selectors(board: Board, measures: Measures, kind: str, seed: int) -> M
 
 
 def _arm(
-    pool: Pool, board: Board, measures: Measures, place: int, drawn: stats.Ints, seed: int
+    pool: Pool, board: Board, measures: Measures, place: int, drawn: stats.Ints, how: _How
 ) -> ArmSummary:
     arm = board.arms[place]
     every_k = tuple(range(1, board.n + 1))
@@ -173,7 +213,7 @@ def _arm(
     for name, rows in measures.steps.items():
         own = drawn
         if rows.shape[1] != len(board.problems):  # a curve of some of the problems
-            own = stats.resample(rows.shape[1], seed, len(drawn))
+            own = stats.resample(rows.shape[1], how.seed, len(drawn))
         curves[name] = _curve(measures.points[name], rows[place], own)
     return ArmSummary(
         sampler=arm.sampler,
@@ -184,7 +224,7 @@ def _arm(
             name: stats.mean_interval(rows[place], drawn) for name, rows in measures.values.items()
         },
         curves=curves,
-        cost=cost_of(pool, board.task, arm.sampler),
+        cost=cost_of(pool, board.task, arm.sampler, how.prices),
     )
 
 

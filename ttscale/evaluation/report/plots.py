@@ -62,7 +62,15 @@ def plots(task: TaskSummary) -> tuple[Plot, ...]:
     at = f"All at temperature {heat:g}. Bands are 95 % intervals over problems."
     found = [
         _curves(task, "pass", "pass@k", "Solved by at least one of k samples", at),
-        _curves(task, "majority", "maj@k", "Solved by the majority vote of k samples", at),
+        _curves(
+            task,
+            "majority",
+            "maj@k",
+            "Solved by the majority vote of k samples",
+            "Dashed: an oracle that picks a right sample (pass@k). Dotted: a sample picked at "
+            f"random (pass@1). {at}",
+            bounds=True,
+        ),
         _frontiers(task),
         _curves(
             task,
@@ -121,8 +129,10 @@ def _curves(
     *,
     label: str = "",
     across: str = "samples k",
+    bounds: bool = False,
 ) -> Plot | None:
-    """One figure against a number, a line for each family."""
+    """One figure against a number, a line for each family; with `bounds` the best and the random
+    selector's beside it."""
     arms = [arm for arm in shown_arms(task) if curve in arm.curves]
     if not arms or len(arms[0].curves[curve].at) < 2:
         return None
@@ -136,6 +146,10 @@ def _curves(
             )
             axes.fill_between(found.at, low, high, color=colour, alpha=0.12, linewidth=0)
             axes.plot(found.at, mean, color=colour, label=arm.family)
+            if bounds and "pass" in arm.curves:
+                oracle = [scale * x for x in arm.curves["pass"].mean]
+                axes.plot(found.at, oracle, color=colour, linestyle="--", linewidth=0.8)
+                axes.axhline(oracle[0], color=colour, linestyle=":", linewidth=0.8)
         axes.set_xlabel(across)
         axes.set_ylabel(label or "problems (%)")
         if not label:

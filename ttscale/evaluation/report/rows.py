@@ -20,7 +20,16 @@ def figure_names(task: TaskSummary) -> list[str]:
 
 def cost_rows(task: TaskSummary) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and rows of what each sampler has cost."""
-    head = ("sampler", "samples", "tokens read", "tokens written", "seconds", "tokens/s", "ESamp")
+    head: tuple[str, ...] = (
+        *("sampler", "samples", "tokens read", "tokens written", "seconds", "tokens/s", "ESamp"),
+        "ESamp's share of operations",
+    )
+    judged = any(arm.cost.judged for arm in task.arms)
+    if judged:
+        head = (*head, "judges: samples", "tokens", "seconds")
+    priced = any(arm.cost.money is not None for arm in task.arms)
+    if priced:
+        head = (*head, "money")
     rows: list[tuple[str, ...]] = []
     for arm in task.arms:
         cost = arm.cost
@@ -28,17 +37,21 @@ def cost_rows(task: TaskSummary) -> tuple[tuple[str, ...], list[tuple[str, ...]]
         work = f"{cost.rows_mixed} rows mixed, {cost.steps_trained} steps trained"
         if cost.fallbacks:
             work += f", {cost.fallbacks} fallbacks"
-        rows.append(
-            (
-                arm.sampler,
-                str(cost.samples) + (f" ({cost.failed} lost)" if cost.failed else ""),
-                f"{cost.prompt_tokens}",
-                f"{cost.completion_tokens}",
-                f"{cost.seconds:.1f}",
-                "-" if speed != speed else f"{speed:.0f}",
-                work if cost.rows_mixed or cost.steps_trained else "-",
-            )
+        share = cost.esamp_share
+        row: tuple[str, ...] = (
+            arm.sampler,
+            str(cost.samples) + (f" ({cost.failed} lost)" if cost.failed else ""),
+            f"{cost.prompt_tokens}",
+            f"{cost.completion_tokens}",
+            f"{cost.seconds:.1f}",
+            "-" if speed != speed else f"{speed:.0f}",
+            work if cost.rows_mixed or cost.steps_trained else "-",
+            "-" if share != share else f"{100 * share:.2f} %",
         )
+        if judged:
+            tokens = f"{cost.judge_prompt_tokens} read, {cost.judge_completion_tokens} written"
+            row = (*row, str(cost.judged), tokens, f"{cost.judge_seconds:.1f}")
+        rows.append((*row, f"{cost.money or 0.0:.6g}") if priced else row)
     return head, rows
 
 
