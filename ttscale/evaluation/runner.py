@@ -241,7 +241,9 @@ class Runner:
             self._write(grade)
 
     async def _draw(self, suite: Suite, arm: Arm, problem: Problem, missing: list[int]) -> None:
-        number = self._draws[suite.name, problem.id, arm.name]
+        name = suite.name, problem.id, arm.name
+        number = self._draws[name]
+        self._saw(name, number)
         seed = draw_seed(self._plan.seed, suite.name, problem.id, number)
         started = time.monotonic()
 
