@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ from ttscale.serving.running import RunningServer
 
 pytestmark = [pytest.mark.engine, pytest.mark.own_engine]
 CORES, N = 2, 4
+COUNT_SECONDS = 5.0
 SERVER = ("--load-format", "dummy", "--max-model-len", "256", "--max-num-seqs", "16")
 DONE = re.compile(r'^vllm:request_success_total\{engine="(\d+)".*\} (\S+)$', re.MULTILINE)
 
@@ -40,6 +42,14 @@ def done(server: RunningServer) -> Counter[str]:
     return counts
 
 
+def counted(server: RunningServer, before: Counter[str], expected: int) -> Counter[str]:
+    """What each core has finished since; vLLM counts a moment after it answers."""
+    deadline = time.monotonic() + COUNT_SECONDS
+    while (found := done(server) - before).total() < expected and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
 def test_a_group_is_drawn_by_one_core_and_groups_by_all(server: RunningServer) -> None:
     """By the cores' own counters; the reports of groups add up to that of the server."""
     exploring = Sampler(max_tokens=12, min_tokens=12, esamp=ESamp(beta=0.5, gate=False))
@@ -48,7 +58,7 @@ def test_a_group_is_drawn_by_one_core_and_groups_by_all(server: RunningServer) -
         for place in range(10):
             before = done(server)
             samples = engine.draw(Prompt.raw(f"Story {place}:"), N, exploring)
-            groups.append(done(server) - before)
+            groups.append(counted(server, before, N))
             assert samples.esamp is not None
             assert samples.esamp.fallbacks == {}
             mixed += samples.esamp.rows_mixed
@@ -68,4 +78,4 @@ def test_plain_samples_may_go_to_any_core(server: RunningServer) -> None:
         before = done(server)
         engine.draw(Prompt.raw("Once"), 8, Sampler(max_tokens=4))
 
-    assert len(done(server) - before) == CORES
+    assert len(counted(server, before, 8)) == CORES

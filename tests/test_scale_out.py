@@ -20,7 +20,7 @@ from ttscale.bench.tiny import random_llama
 from ttscale.errors import InvalidInput
 from ttscale.esamp import ESamp
 from ttscale.evaluation.records import DrawRecord
-from ttscale.strategies import SelfConsistency
+from ttscale.strategies import ESampSelfConsistency
 from ttscale.types import Samples
 
 pytest.importorskip("vllm_router")
@@ -77,7 +77,7 @@ def test_a_router_hides_nothing_of_esamp(engine: ServerEngine) -> None:
 
 def test_strategies_run_through_a_router(engine: ServerEngine) -> None:
     """As they do on one server."""
-    vote = SelfConsistency(n=4, max_tokens=8, kind="number")
+    vote = ESampSelfConsistency(n=4, max_tokens=8, kind="number")
 
     outcome = vote.run(engine, "What is 3 + 4?", seed=0)
 

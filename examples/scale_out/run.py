@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 TASK, ESAMP = "word_problems", "esamp:beta=0.5"
 DRAWS = 2
 """Requests for each prompt in the first part, as strategies make that draw in rounds."""
+COUNT_SECONDS = 5.0
+"""Longest wait for the servers' counters."""
 
 
 @dataclass
@@ -81,8 +84,18 @@ def where_samples_met(
         before = [samples_done(server) for server in servers]
         for seed in range(DRAWS):
             asyncio.run(engine.adraw(prompt, n, sampler.with_seed(seed)))
-        rows.append([samples_done(s) - b for s, b in zip(servers, before, strict=True)])
+        rows.append(counted(servers, before, DRAWS * n))
     return rows
+
+
+def counted(servers: Sequence[RunningServer], before: Sequence[int], expected: int) -> list[int]:
+    """How many samples each server has finished since; they count a moment after they answer."""
+    deadline = time.monotonic() + COUNT_SECONDS
+    while True:
+        found = [samples_done(s) - b for s, b in zip(servers, before, strict=True)]
+        if sum(found) >= expected or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
 
 
 def evaluate(
