@@ -7,8 +7,10 @@ import re
 import pytest
 
 from ttscale.engines import ServerEngine, _retry
+from ttscale.errors import MissingDependency
 from ttscale.esamp import ESamp
 from ttscale.sampling import Sampler, esamp
+from ttscale.serving import running
 from ttscale.testing import Reply, ScriptedServer, ServerRequest
 from ttscale.types import Prompt
 
@@ -86,6 +88,14 @@ def test_samples_that_were_begun_again_tell_both(monkeypatch: pytest.MonkeyPatch
 
     assert len(samples.candidates) == 2
     assert samples.replicas == (server.base_url, server.base_url)
+
+
+def test_a_router_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the extra that brings it."""
+    monkeypatch.setattr(running.importlib.util, "find_spec", lambda name: None)
+
+    with pytest.raises(MissingDependency, match=r"ttscale\[router\]"):
+        running.running_router(["http://127.0.0.1:1"])
 
 
 class Forgetful(ScriptedServer):
