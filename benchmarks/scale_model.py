@@ -180,7 +180,7 @@ def of_fleets() -> Iterator[str]:
     """Every size of fleet."""
     yield (
         "| model | replicas | tokens/s | requests/s | router, each way | router cores | routers | "
-        "client processes | sessions held | hours between deaths | share of fullest |"
+        "client processes | sessions held | hours between deaths | fullest |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for model in MODELS:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,13 +56,13 @@ def fleet(
 ) -> Iterator[Fleet]:
     """Two servers and a router, for as long as the block lasts."""
     folder = logs or Path(tempfile.mkdtemp(prefix="ttscale-scale-out-"))
+    replicas = [
+        RunningServer(args, environment=ENVIRONMENT, log=folder / f"replica{number}.log")
+        for number in (1, 2)
+    ]
     with ExitStack() as stack:
-        replicas = [
-            stack.enter_context(
-                RunningServer(args, environment=ENVIRONMENT, log=folder / f"replica{number}.log")
-            )
-            for number in (1, 2)
-        ]
+        with ThreadPoolExecutor() as pool:  # both start at the same time
+            list(pool.map(stack.enter_context, replicas))
         urls = [replica.url for replica in replicas]
         router = running_router(urls, policy=policy, log=folder / "router.log")
         yield Fleet(replicas, stack.enter_context(router))
