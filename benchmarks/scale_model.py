@@ -18,11 +18,11 @@ from ttscale.esamp.settings import DISTILLERS
 # Measured: benchmarks/router_traffic.py, samples streamed with log-probabilities (as `ServerEngine`
 # asks for them), 16 samples a request, one engine and one server process on the CPU named in
 # docs/scaling.md.
-BYTES_PER_TOKEN = 0.0
-BYTES_PER_REQUEST = 0.0
-ROUTER_SECONDS = 0.0e-6  # CPU seconds a token
-FRONT_END_SECONDS = 0.0e-6
-CLIENT_SECONDS = 0.0e-6
+BYTES_PER_TOKEN = 383
+BYTES_PER_REQUEST = 2517  # both ways, beside its tokens
+ROUTER_SECONDS = 19e-6  # CPU seconds a token
+FRONT_END_SECONDS = 174e-6
+CLIENT_SECONDS = 94e-6
 
 # Measured: tests/test_esamp_cost.py and docs/distiller.md hold what bytes_per_group and step_cost
 # count against real distillers.
