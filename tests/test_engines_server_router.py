@@ -92,7 +92,7 @@ def test_samples_that_were_begun_again_tell_both(monkeypatch: pytest.MonkeyPatch
 
 def test_a_router_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the extra that brings it."""
-    monkeypatch.setattr(running.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     with pytest.raises(MissingDependency, match=r"ttscale\[router\]"):
         running.running_router(["http://127.0.0.1:1"])
