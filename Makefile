@@ -1,4 +1,4 @@
-.PHONY: setup demo demo-serve test test-engines check
+.PHONY: setup demo demo-serve demo-scale test test-engines check
 
 setup: ## make .venv and the embedded model; does nothing when they are there
 	@scripts/setup
@@ -8,6 +8,9 @@ demo: setup ## answer maths questions by majority vote over ESamp samples
 
 demo-serve: setup ## start the server, ask it through the OpenAI client, stop it
 	.venv/bin/python examples/serve_openai_client.py
+
+demo-scale: setup ## two replicas behind vllm-router, an evaluation, a replica that dies
+	.venv/bin/python examples/scale_out/run.py
 
 test: setup ## run the tests, with the real engine and a real server
 	.venv/bin/python -m pytest -m "not own_engine"

@@ -60,6 +60,19 @@ async def test_bad_keys_are_refused_before_a_stream_begins(stream: bool) -> None
     assert seen == []
 
 
+async def test_every_answer_names_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusals, too, by the name that all front-end processes of one start have."""
+    monkeypatch.setenv("TTSCALE_REPLICA_NAME", "r1")
+    good, _ = await send(b"{}")
+    bad, _ = await send(b'{"vllm_xargs": {"esamp_beta": -1}}')
+    monkeypatch.delenv("TTSCALE_REPLICA_NAME")
+    own = [(await send(b"{}"))[0].headers["x-ttscale-replica"] for _ in range(2)]
+
+    assert (good.status_code, bad.status_code) == (200, 400)
+    assert good.headers["x-ttscale-replica"] == bad.headers["x-ttscale-replica"] == "r1"
+    assert own[0] == own[1] != "r1"
+
+
 async def test_esamp_is_refused_where_the_engine_cannot_run_it() -> None:
     """With the reason; requests that do not ask pass."""
     asks = json.dumps({"vllm_xargs": {"esamp_beta": 1}}).encode()

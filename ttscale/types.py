@@ -241,10 +241,22 @@ def _weighted(a: ESampReport, b: ESampReport) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What came back of the samples that were asked for: M of N, and the reasons for the rest."""
+    """What came back of the samples that were asked for: M of N, and the reasons for the rest.
+
+    Attributes:
+        requested: How many were asked for.
+        candidates: Those that came.
+        failures: Why the others did not.
+        usage: Tokens read and written.
+        esamp: What ESamp did; None when the engine does not tell.
+        replicas: Who began to answer, one for each attempt: a name of the server, or its address.
+            With more than one the samples were begun again, and so was their distiller. Empty when
+            the engine does not tell.
+    """
 
     requested: int
     candidates: tuple[Candidate, ...]
     failures: tuple[Failure, ...] = ()
     usage: Usage = Usage()
     esamp: ESampReport | None = None
+    replicas: tuple[str, ...] = ()

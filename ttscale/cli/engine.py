@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import os
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from ttscale import models
 from ttscale.engines import Engine
+from ttscale.errors import EngineError, ModelNotFound
+
+API_KEY = "TTSCALE_API_KEY"
+"""Environment variable with the key of the servers; a flag would show in the list of processes."""
 
 EngineFactory = Callable[..., AbstractContextManager[Engine]]
 """Makes the engine of a model name, with settings of `LocalEngine` by name."""
@@ -29,3 +35,30 @@ def local_engine(model: str, **settings: Any) -> AbstractContextManager[Engine]:
     from ttscale.worker.engine import LocalEngine
 
     return LocalEngine(model, **settings)
+
+
+def factory_of(args: argparse.Namespace, otherwise: EngineFactory) -> EngineFactory:
+    """What makes the command's engine: servers where `--base-url` names some, else `otherwise`."""
+    urls: Sequence[str] = args.base_url or ()
+    if not urls:
+        return otherwise
+    from ttscale.engines import ServerEngine
+
+    key = os.environ.get(API_KEY) or None
+    return lambda model: ServerEngine(urls, model, api_key=key)
+
+
+def first_model(urls: Sequence[str]) -> str:
+    """Name of the first model that the servers name.
+
+    Raises:
+        ModelNotFound: None of them answers.
+        InvalidInput: None of them names one.
+    """
+    from ttscale.engines import ServerEngine
+
+    try:
+        with ServerEngine(urls, api_key=os.environ.get(API_KEY) or None) as engine:
+            return engine.model
+    except EngineError as error:
+        raise ModelNotFound(str(error)) from error

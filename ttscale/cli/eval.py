@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from ttscale.cli import report
 from ttscale.cli.codes import DONE, NO_ENGINE, RUN_FAILED
-from ttscale.cli.engine import EngineFactory
+from ttscale.cli.engine import EngineFactory, factory_of, first_model
 from ttscale.cli.eval_progress import EvalProgress
 from ttscale.cli.screen import Screen
 from ttscale.errors import InvalidInput, TTScaleError
@@ -17,10 +18,12 @@ from ttscale.evaluation.config import Config, config_of, read_config
 from ttscale.evaluation.pool import NAME, Pool, PoolWriter, read_pool
 from ttscale.evaluation.runner import Plan, Runner, check_plan
 
+REDRAWS = 2
+"""How often what servers did not bring is asked for again, within one run."""
 FLAGS = ("model", "n", "seed", "max_tokens", "concurrency")
 WORDS = (
     *("config", "task", "count", "sampler", "temperatures", "instruction", "system", "judge"),
-    *(*FLAGS, "out"),
+    *(*FLAGS, "base_url", "out"),
 )
 
 
@@ -33,7 +36,7 @@ def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory)
     """
     config = settings_of(args)
     folder = Path(args.out)
-    plan = config.plan(command_of(args))
+    plan = replace(config.plan(command_of(args)), redraws=REDRAWS if args.base_url else 0)
     pool = read_pool(folder / NAME)
     check_plan(plan, pool, config.model)
     options = report.options_of(args, config.prices.model_dump())
@@ -41,7 +44,8 @@ def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory)
         report.check_libraries(options)
     with PoolWriter(folder / NAME) as writer:
         try:
-            _fill(plan, pool, writer, screen, engine_factory, config.model)
+            engine = factory_of(args, engine_factory)
+            _fill(plan, pool, writer, screen, engine, config.model)
         except _NoEngine as error:
             screen.error(error)
             return NO_ENGINE
@@ -103,6 +107,8 @@ def settings_of(args: argparse.Namespace) -> Config:
     for name in FLAGS:
         if (given := getattr(args, name)) is not None:
             values[name] = given
+    if args.base_url and "model" not in values:
+        values["model"] = first_model(args.base_url)
     if args.sampler:
         values["samplers"] = args.sampler
     if args.judge:

@@ -27,6 +27,7 @@ made; 130 interrupted (what was finished is stored)
 examples:
   ttscale eval --task chain_sum --count 40 --n 16 --sampler vanilla --sampler esamp --out runs/sum
   ttscale eval --config examples/eval_small.toml --out runs/small
+  ttscale eval --base-url http://router:30000/v1 --task creative --out runs/stories
   ttscale eval --task problems.jsonl --temperatures 0.8 --sampler vanilla --out runs/mine
 """
 
@@ -89,6 +90,13 @@ def _add_what(parser: Parser) -> None:
 def _add_how(parser: Parser) -> None:
     group = parser.add_argument_group("how")
     group.add_argument("--model", help="name, folder or hub name (default: the embedded model)")
+    group.add_argument(
+        "--base-url",
+        action="append",
+        metavar="URL",
+        help="draw from a running server or router, such as http://localhost:8000/v1; may be "
+        "repeated (key: TTSCALE_API_KEY; model: its first)",
+    )
     group.add_argument("--seed", type=int, help="seed of tasks and samples (default: 0)")
     group.add_argument("--max-tokens", type=int, help="per sample (default: 256)")
     group.add_argument("--concurrency", type=int, help="problems at one time (default: 8)")

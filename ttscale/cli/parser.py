@@ -173,7 +173,14 @@ def _add_source(solve: Parser) -> None:
 def _add_strategy(solve: Parser) -> None:
     group = solve.add_argument_group("model and strategy")
     group.add_argument(
-        "--model", default=EMBEDDED, help="name, folder or hub name (default: %(default)s)"
+        "--model", help=f"name, folder or hub name (default: {EMBEDDED}, or the server's first)"
+    )
+    group.add_argument(
+        "--base-url",
+        action="append",
+        metavar="URL",
+        help="draw from a running server or router, such as http://localhost:8000/v1; may be "
+        "repeated (key: TTSCALE_API_KEY)",
     )
     group.add_argument(
         "--strategy",

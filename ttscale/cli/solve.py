@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from ttscale.cli.codes import DONE, NO_ENGINE, RUN_FAILED
-from ttscale.cli.engine import EngineFactory
+from ttscale.cli.engine import EngineFactory, factory_of, first_model
 from ttscale.cli.job import Job, job_of
 from ttscale.cli.jsonl import line_of
 from ttscale.cli.progress import Progress
@@ -18,6 +18,7 @@ from ttscale.cli.screen import Screen
 from ttscale.engines import Engine
 from ttscale.errors import TTScaleError
 from ttscale.evaluation import Problem
+from ttscale.models import EMBEDDED
 from ttscale.strategies import arun
 
 Emit = Callable[[Result], None]
@@ -35,7 +36,8 @@ def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory)
         screen.error(f"{args.file}, line {error.line}: {error.reason}")
     with ExitStack() as stack:
         try:
-            engine = stack.enter_context(engine_factory(args.model))
+            named = args.model or (first_model(args.base_url) if args.base_url else EMBEDDED)
+            engine = stack.enter_context(factory_of(args, engine_factory)(named))
         except TTScaleError as error:
             screen.error(error)
             return NO_ENGINE

@@ -15,6 +15,8 @@ from ttscale.types import Prompt
 
 COOL_DOWN = 15.0
 """Seconds for which an address that did not answer is passed over."""
+SESSION_DIGITS = 32
+"""Length of a session, in hexadecimal digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Host:
         down_until: Loop time until which it is passed over.
         skipped: How often it was passed over.
         facts: What it told of itself; None until asked.
+        before: What it told before its connection broke.
         esamp: Whether it has ESamp; None until found out.
         esamp_told: How it showed that.
         reports: Whether it tells what ESamp did for a group.
@@ -44,6 +47,7 @@ class Host:
     down_until: float = 0.0
     skipped: int = 0
     facts: Facts | None = None
+    before: Facts | None = None
     esamp: bool | None = None
     esamp_told: str = ""
     reports: bool = False
@@ -51,6 +55,7 @@ class Host:
 
     def forget(self) -> None:
         """The connection broke: whoever answers there next may be another server."""
+        self.before = self.facts or self.before
         self.facts = self.esamp = None
         self.reports = False
 
@@ -89,8 +94,21 @@ def key_of(prompt: Prompt, sampler: Sampler) -> str:
     return f"chat {[(turn.role, turn.content) for turn in prompt.messages]!r}"
 
 
+def session_of(key: str) -> str:
+    """The session that a router sees for `key`: a hash, so that no prompt shows in headers.
+
+    Every engine makes the same session of the same key, so that what belongs together meets also
+    when it comes from several processes.
+    """
+    return _hash(f"session\0{key}")[:SESSION_DIGITS]
+
+
 def _lot(key: str, url: str) -> str:
-    return hashlib.sha256(f"{url}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()
+    return _hash(f"{url}\0{key}")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def checked_urls(base_urls: str | Sequence[str]) -> tuple[str, ...]:

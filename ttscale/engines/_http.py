@@ -19,6 +19,10 @@ from ttscale.errors import EngineError, EngineStopped, InvalidInput, TTScaleErro
 DRAIN_SECONDS = 1.0
 MAX_ERROR_BYTES = 65_536
 DONE = b"[DONE]"
+SESSION = "X-Session-ID"
+"""Header by which routers keep requests together; vllm-router looks at it before all others."""
+REPLICA = "x-ttscale-replica"
+"""Header in which `ttscale serve` names itself, also through a router."""
 
 
 class Trouble(Exception):
@@ -67,9 +71,16 @@ class Http:
 
     @asynccontextmanager
     async def open(
-        self, host: Host, path: str, body: Mapping[str, _wire.Json] | None = None
+        self,
+        host: Host,
+        path: str,
+        body: Mapping[str, _wire.Json] | None = None,
+        *,
+        session: str | None = None,
     ) -> AsyncIterator[httpx.Response]:
         """The answer to a POST of `body`, or a GET without one, its own body still to be read.
+
+        Routers send what has one `session` to one replica.
 
         Raises:
             Trouble: Another attempt may succeed.
@@ -79,7 +90,8 @@ class Http:
         url = f"{host.url}/{path}"
         method = "GET" if body is None else "POST"
         try:
-            async with self._client.stream(method, url, json=body) as response:
+            headers = {SESSION: session} if session else None
+            async with self._client.stream(method, url, json=body, headers=headers) as response:
                 if response.status_code != httpx.codes.OK:
                     raise self._refused(host, response, await _beginning(response))
                 yield response

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from ttscale.engines import _wire
 from ttscale.engines._hosts import Facts, Host, Hosts
 from ttscale.engines._http import Http, Trouble
 from ttscale.errors import EngineError, InvalidInput
 from ttscale.esamp.settings import BETA_RANGE
 from ttscale.types import ESampReport
+
+log = logging.getLogger(__name__)
 
 PROBE_BETA = BETA_RANGE[0] - 1
 STATUS, REPORT = "../ttscale/v1/models", "../ttscale/v1/esamp"  # beside OpenAI's routes
@@ -27,13 +31,21 @@ class Knowledge:
         self._esamp = esamp
 
     async def facts(self, host: Host) -> Facts:
-        """What the server tells of itself; nothing when it has no such route, or refuses it."""
+        """What the server tells of itself; nothing when it has no such route, or refuses it.
+
+        A router passes the question on to a replica of its choice, which may be the one that has
+        just died: what was known before holds then.
+        """
         async with host.lock:
             if host.facts is None:
                 try:
                     host.facts = await self._learn(host)
                 except InvalidInput:
                     host.facts = Facts()
+                except Trouble as trouble:
+                    if trouble.broke or host.before is None:
+                        raise
+                    return host.before
             return host.facts
 
     async def first_model(self, hosts: Hosts) -> str:
@@ -60,15 +72,18 @@ class Knowledge:
         urls = ", ".join(host.url for host in hosts.all)
         raise InvalidInput(f"model must be given: {urls} names none")
 
-    async def require_esamp(self, host: Host, model: str) -> None:
-        """Raise InvalidInput unless the server has ESamp."""
+    async def require_esamp(self, host: Host, model: str, session: str | None = None) -> None:
+        """Raise InvalidInput unless the server has ESamp.
+
+        Behind a router the replica of the `session` is asked.
+        """
         if self._esamp == "yes":
             return
         told = "esamp='no' was given"
         if self._esamp == "auto":
             async with host.lock:
-                if host.esamp is None and not await self._told(host):
-                    await self._probe(host, model)
+                if host.esamp is None and not await self._told(host, session):
+                    await self._probe(host, model, session)
                 if host.esamp:
                     return
                 told = host.esamp_told
@@ -77,18 +92,22 @@ class Knowledge:
             "start it with the ttscale plugin, or sample plainly"
         )
 
-    async def esamp_report(self, host: Host, group: str) -> ESampReport | None:
-        """What ESamp did in our group of that name; None when the server does not tell."""
+    async def esamp_report(self, host: Host, group: str, session: str) -> ESampReport | None:
+        """What ESamp did in our group of that name; None when the server does not tell.
+
+        The `session` is that of the draw, so that a router asks the replica that has the group.
+        """
         try:
-            async with self._http.open(host, f"{REPORT}?group={group}") as response:
+            path = f"{REPORT}/{group}"
+            async with self._http.open(host, path, session=session) as response:
                 return _wire.esamp_of_group(await response.aread(), group)
         except (Trouble, EngineError, InvalidInput):
             return None  # the samples are there; they are not lost with the report
 
-    async def _told(self, host: Host) -> bool:
+    async def _told(self, host: Host, session: str | None) -> bool:
         """Ask for what only `ttscale serve` tells: whether it has ESamp. False if it tells none."""
         try:
-            async with self._http.open(host, STATUS) as response:
+            async with self._http.open(host, STATUS, session=session) as response:
                 status = _wire.esamp_status(await response.aread())
         except InvalidInput:
             return False
@@ -102,7 +121,7 @@ class Knowledge:
         async with self._http.open(host, "models") as response:
             return _wire.facts(await response.aread())
 
-    async def _probe(self, host: Host, model: str) -> None:
+    async def _probe(self, host: Host, model: str, session: str | None) -> None:
         """Ask for one token with a beta that is illegal: a server with ESamp refuses just that.
 
         Others either ignore the key or refuse it without naming its range.
@@ -114,9 +133,11 @@ class Knowledge:
             "vllm_xargs": {"esamp_beta": PROBE_BETA},
         }
         try:
-            async with self._http.open(host, _wire.TEXT, body) as response:
+            async with self._http.open(host, _wire.TEXT, body, session=session) as response:
                 await response.aread()
             told = f"it ignores esamp_beta={PROBE_BETA:g}"
         except InvalidInput as error:
             told = str(error)
         host.esamp, host.esamp_told = PROBE_ANSWER in told, told
+        if host.esamp:
+            log.info("%s has ESamp, but %s is not there to tell what it did", host.url, STATUS)

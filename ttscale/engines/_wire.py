@@ -225,17 +225,16 @@ class Assembly:
     Attributes:
         done: Finished candidates by index.
         usage: Tokens as the server counts them, so far.
-        esamp: What ESamp did, if the server has told.
+        esamp, replicas: As in `Samples`, so far.
     """
 
     def __init__(self, n: int, sampler: Sampler, on_candidate: CandidateHook | None) -> None:
         self.done: dict[int, Candidate] = {}
         self.usage = Usage()
         self.esamp: ESampReport | None = None
-        self._n = n
-        self._top = sampler.top_logprobs
-        self._count_told = sampler.token_logprobs
-        self._hook = on_candidate
+        self.replicas: list[str] = []
+        self._n, self._hook = n, on_candidate
+        self._top, self._count_told = sampler.top_logprobs, sampler.token_logprobs
         self._partial: dict[int, _Partial] = {}
 
     @property
@@ -313,6 +312,7 @@ class Assembly:
             failures=tuple(Failure(i, reason or "the server left it out") for i in missing),
             usage=Usage(self.usage.prompt_tokens, completion),
             esamp=self.esamp,
+            replicas=tuple(self.replicas),
         )
 
 

@@ -14,8 +14,8 @@ from pydantic import SecretStr
 
 from ttscale import _check, _sync
 from ttscale.engines import _retry, _wire
-from ttscale.engines._hosts import COOL_DOWN, Host, Hosts, checked_urls, key_of
-from ttscale.engines._http import Http, Trouble, events
+from ttscale.engines._hosts import COOL_DOWN, Host, Hosts, checked_urls, key_of, session_of
+from ttscale.engines._http import REPLICA, Http, Trouble, events
 from ttscale.engines._knowledge import Knowledge
 from ttscale.engines.protocol import CandidateHook, draw
 from ttscale.errors import EngineError, EngineStopped, InvalidInput, TTScaleError
@@ -39,6 +39,10 @@ class ServerEngine:
     with a request that only the plugin refuses, and a draw is refused when it has none. What ESamp
     did is in `Samples.esamp` if the server is a `ttscale serve` and the samples share with no
     others; otherwise that is None.
+
+    Behind a router (docs/scaling.md) all samples of a prompt, and all of a named group, reach one
+    replica: they carry one `X-Session-ID`, a hash of what must go together. `Samples.replicas`
+    tells who answered.
 
     Without log-probabilities (`logprobs=False`, or a server that leaves them out) `token_count`
     counts the pieces of the stream, or is estimated from the server's total.
@@ -246,7 +250,7 @@ class ServerEngine:
             host = self._hosts.pick(key, loop.time())
             assembly.restart()
             try:
-                await self._ask(host, prompt, n, sampler, assembly)
+                await self._ask(host, session_of(key), prompt, n, sampler, assembly)
                 return ""
             except (Trouble, EngineError, InvalidInput) as error:
                 if assembly.done:
@@ -276,18 +280,26 @@ class ServerEngine:
         await asyncio.sleep(wait)
 
     async def _ask(
-        self, host: Host, prompt: Prompt, n: int, sampler: Sampler, assembly: _wire.Assembly
+        self,
+        host: Host,
+        session: str,
+        prompt: Prompt,
+        n: int,
+        sampler: Sampler,
+        assembly: _wire.Assembly,
     ) -> None:
         """One attempt: send the request, and put together what comes."""
         facts = await self._known.facts(host)
         group = None
         if _wire.needs_plugin(sampler):
-            await self._known.require_esamp(host, self._model)
+            await self._known.require_esamp(host, self._model, session)
             if host.reports:
                 sampler, group = in_own_group(sampler)
         logprobs, stream = self._logprobs, self._stream
         body = _wire.body(prompt, n, sampler, self._model, facts, logprobs=logprobs, stream=stream)
-        async with self._http.open(host, _wire.route(prompt), body) as response:
+        route = _wire.route(prompt)
+        async with self._http.open(host, route, body, session=session) as response:
+            assembly.replicas.append(response.headers.get(REPLICA, host.url))
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 assembly.add(await response.aread(), whole=True)
                 return
@@ -299,7 +311,7 @@ class ServerEngine:
             early = EngineStopped(f"{host.url} ended its answer before all samples had finished")
             raise Trouble(early, broke=True)
         if group is not None:
-            assembly.esamp = await self._known.esamp_report(host, group)
+            assembly.esamp = await self._known.esamp_report(host, group, session)
 
     def _refuse_error(self, host: Host, data: bytes) -> None:
         """Raise what an event of a stream tells, if it tells of an error."""

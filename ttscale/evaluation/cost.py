@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from ttscale import _check
 from ttscale.esamp.cost import model_cost, step_cost
@@ -76,6 +76,13 @@ class Cost:
         judge_prompt_tokens: Tokens that judges read; not among those above.
         judge_completion_tokens: Tokens that judges wrote; not among those above.
         judge_seconds: Wall time in which at least one judge was at work.
+        explored: Problems drawn with Exploratory Sampling, each with a distiller; 0 without it.
+        begun_again: Of these, those whose samples were all begun again by another attempt, because
+            who drew them had gone: they share one distiller, which is not the first.
+        lost_distillers: Problems whose distiller was lost in mid-draw: those begun again, and
+            those completed by a later request, whose samples have had two.
+        replicas: Problems by who drew them, as far as the servers tell; those of several servers
+            count for each.
     """
 
     samples: int
@@ -94,6 +101,10 @@ class Cost:
     judge_prompt_tokens: int = 0
     judge_completion_tokens: int = 0
     judge_seconds: float = 0.0
+    explored: int = 0
+    begun_again: int = 0
+    lost_distillers: int = 0
+    replicas: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def esamp_share(self) -> float:
@@ -115,6 +126,9 @@ def cost_of(pool: Pool, task: str, sampler: str, prices: Prices | None = None) -
     requests: dict[str, set[int]] = {}
     for sample in samples:
         requests.setdefault(sample.problem, set()).add(sample.draw)
+    interrupted = {problem for problem, numbers in requests.items() if len(numbers) > 1}
+    explored = {d.problem for d in draws} | requests.keys() if _explores(pool, sampler) else set()
+    again = _begun_again(draws) & explored - interrupted
     reports = [draw.esamp for draw in draws if draw.esamp is not None]
     read, written = sum(draw.prompt_tokens for draw in draws), _written(samples, draws)
     seconds = covered((s.at - s.seconds, s.at) for s in samples)
@@ -132,7 +146,7 @@ def cost_of(pool: Pool, task: str, sampler: str, prices: Prices | None = None) -
         prompt_tokens=read,
         completion_tokens=written,
         seconds=seconds,
-        interrupted=sum(len(numbers) > 1 for numbers in requests.values()),
+        interrupted=len(interrupted),
         failed=sum(len(draw.failures) for draw in draws),
         rows_mixed=sum(_whole(report, "rows_mixed") for report in reports),
         steps_trained=sum(_whole(report, "steps_trained") for report in reports),
@@ -144,6 +158,10 @@ def cost_of(pool: Pool, task: str, sampler: str, prices: Prices | None = None) -
         judge_prompt_tokens=judge_read,
         judge_completion_tokens=judge_wrote,
         judge_seconds=judge_seconds,
+        explored=len(explored),
+        begun_again=len(again),
+        lost_distillers=len(again | (interrupted & explored)),
+        replicas=_by_replica(draws),
     )
 
 
@@ -175,6 +193,26 @@ def _operations(
             kind = str(esamp.get("distiller", "ridge"))
             distilled += steps * step_cost(kind, sizes.hidden, 1, rows).flop
     return model, distilled
+
+
+def _explores(pool: Pool, sampler: str) -> bool:
+    """Whether the sampler's settings have ESamp."""
+    record = pool.samplers.get(sampler)
+    return record is not None and record.settings.get("esamp") is not None
+
+
+def _begun_again(draws: Iterable[DrawRecord]) -> set[str]:
+    """Problems for which more than one attempt was made, within a request or by several."""
+    attempts = Counter[str]()
+    for draw in draws:
+        attempts[draw.problem] += max(1, len(draw.replicas))
+    return {problem for problem, count in attempts.items() if count > 1}
+
+
+def _by_replica(draws: Iterable[DrawRecord]) -> dict[str, int]:
+    """How many problems each server drew for."""
+    pairs = {(name, draw.problem) for draw in draws for name in draw.replicas}
+    return dict(sorted(Counter(name for name, _ in pairs).items()))
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

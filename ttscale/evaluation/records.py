@@ -149,6 +149,7 @@ class DrawRecord:
         seconds: Wall time from its start to its end.
         failures: Reasons of the samples that did not come back.
         esamp: What Exploratory Sampling did; None without it.
+        replicas: Who began to answer, one for each attempt, as in `Samples.replicas`.
     """
 
     type: ClassVar[str] = "draw"
@@ -164,6 +165,7 @@ class DrawRecord:
     seconds: float
     failures: tuple[str, ...] = ()
     esamp: Mapping[str, object] | None = field(default=None)
+    replicas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +244,9 @@ def from_json(found: object) -> Record:
     values: dict[str, Any] = {k: v for k, v in found.items() if k != "type"}
     if unknown := values.keys() - {f.name for f in fields(kind)}:
         raise InvalidInput(f"a {kind.type} record has no key {sorted(unknown)[0]!r}")
-    if "failures" in values:
-        values["failures"] = tuple(values["failures"])
+    for name in ("failures", "replicas"):
+        if name in values:
+            values[name] = tuple(values[name])
     try:
         return kind(**values)
     except TypeError as error:

@@ -51,6 +51,8 @@ class Plan:
         concurrency: Problems in work at one time.
         command: What started the run, for the report.
         judges: Strategies with a judge, to be run over the samples of each problem.
+        redraws: How often, within one run, what requests did not bring is asked for again; for
+            servers that may die beside others that live.
 
     Raises:
         InvalidInput: A number is out of range, two tasks have one name, or a judge is unknown.
@@ -63,12 +65,14 @@ class Plan:
     concurrency: int = 8
     command: str = ""
     judges: tuple[str, ...] = ()
+    redraws: int = 0
 
     def __post_init__(self) -> None:
         _check.integer("n", self.n, 1)
         check_judged(self.judges)
         _check.integer("seed", self.seed, 0, 2**31 - 1)
         _check.integer("concurrency", self.concurrency, 1)
+        _check.integer("redraws", self.redraws, 0)
         names = Counter(suite.name for suite in self.suites)
         if twice := [name for name, count in names.items() if count > 1]:
             raise InvalidInput(f"task {twice[0]!r} is asked for twice; drop one")
@@ -190,7 +194,8 @@ class Runner:
     async def fill(self) -> None:
         """Draw every sample that is missing, one sampler after the other.
 
-        A request that fails is written down and costs its own samples alone.
+        A request that fails is written down and costs its own samples alone, unless the plan has
+        redraws.
 
         Raises:
             InvalidInput: The pool holds something else; nothing was drawn.
@@ -200,8 +205,22 @@ class Runner:
         self._open()
         for suite in self._plan.suites:
             for arm in self._plan.arms:
-                jobs = [self._problem(suite, arm, problem) for problem in suite.task.problems]
-                await gather(jobs, self._plan.concurrency)
+                for _ in range(1 + self._plan.redraws):
+                    lacking = [p for p in suite.task.problems if self._lacks(suite, arm, p)]
+                    jobs = [self._problem(suite, arm, problem) for problem in lacking]
+                    await gather(jobs, self._plan.concurrency)
+
+    def _keys(self, suite: Suite, arm: Arm, problem: Problem) -> list[Key]:
+        """What names the samples of one problem by one sampler."""
+        return [(suite.name, problem.id, arm.name, index) for index in range(self._plan.n)]
+
+    def _lacks(self, suite: Suite, arm: Arm, problem: Problem) -> bool:
+        """Whether a sample, a grade or a judge's selection is missing."""
+        pool, name = self._pool, (suite.name, problem.id, arm.name)
+        return any(
+            key not in pool.samples or key not in pool.grades
+            for key in self._keys(suite, arm, problem)
+        ) or any((*name, judge, self._plan.n) not in pool.selections for judge in self._plan.judges)
 
     def _open(self) -> None:
         plan = self._plan
@@ -225,7 +244,7 @@ class Runner:
 
     async def _problem(self, suite: Suite, arm: Arm, problem: Problem) -> None:
         """Complete one problem with one sampler: grade what is there, draw what is not."""
-        keys: list[Key] = [(suite.name, problem.id, arm.name, i) for i in range(self._plan.n)]
+        keys = self._keys(suite, arm, problem)
         missing = [key[3] for key in keys if key not in self._pool.samples]
         if missing:
             await self._draw(suite, arm, problem, missing)
@@ -250,7 +269,9 @@ class Runner:
                 self._write(await job)
 
     async def _draw(self, suite: Suite, arm: Arm, problem: Problem, missing: list[int]) -> None:
-        number = self._draws[suite.name, problem.id, arm.name]
+        name = suite.name, problem.id, arm.name
+        number = self._draws[name]
+        self._saw(name, number)
         seed = draw_seed(self._plan.seed, suite.name, problem.id, number)
         started = time.monotonic()
 
@@ -351,6 +372,7 @@ def _ended(
         seconds=round(seconds, 4),
         failures=reasons,
         esamp=samples.esamp.to_json() if samples.esamp is not None else None,
+        replicas=samples.replicas,
     )
 
 

@@ -80,6 +80,12 @@ async def models(server: Server) -> JSONResponse:
     return JSONResponse({"object": "list", "data": rows, "ttscale": about})
 
 
+@router.get("/esamp/{name}", responses=ERRORS)
+async def esamp_of_group(server: Server, name: str) -> JSONResponse:
+    """The same as `/esamp?group=`; routers drop what follows the question mark."""
+    return await esamp(server, name)
+
+
 @router.get("/esamp", responses=ERRORS)
 async def esamp(
     server: Server,

@@ -1,7 +1,8 @@
-"""Runs `ttscale serve` for as long as a block lasts: for examples, benchmarks and tests."""
+"""Runs `ttscale serve`, or a router, for as long as a block lasts: for examples and tests."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -14,12 +15,19 @@ from types import TracebackType
 
 import httpx
 
-from ttscale.errors import EngineError
+from ttscale.errors import EngineError, MissingDependency
 
 COMMAND = ("ttscale.cli", "serve")
 POLL_SECONDS = 0.25
 STOP_SECONDS = 60.0
 SHOWN = 4000  # characters of the log that an error shows
+ROUTER = ("vllm_router.launch_router",)
+ROUTER_SETTINGS = (
+    *("--cb-failure-threshold", "3", "--cb-timeout-duration-secs", "5"),
+    *("--health-check-interval-secs", "2", "--health-failure-threshold", "1"),
+    *("--worker-startup-check-interval", "1"),
+)
+"""How soon a replica that is gone is passed over, and one that is back is used again."""
 
 
 class RunningServer:
@@ -88,6 +96,15 @@ class RunningServer:
             self.process.kill()
             self.process.wait()
 
+    def kill(self) -> None:
+        """End the server at once, with the engine below it, as a machine that fails would."""
+        import psutil  # vLLM brings it
+
+        for below in psutil.Process(self.process.pid).children(recursive=True):
+            below.kill()
+        self.process.kill()
+        self.process.wait()
+
     def _wait(self) -> None:
         deadline = time.monotonic() + self._start_seconds
         with httpx.Client(trust_env=False) as client:
@@ -100,6 +117,26 @@ class RunningServer:
                 time.sleep(POLL_SECONDS)
         tail = self.log.read_text(errors="replace")[-SHOWN:]
         raise EngineError(f"the server did not start; its log ends with:\n{tail}")
+
+
+def running_router(
+    replicas: Sequence[str], *, policy: str = "sticky_least_loaded", log: Path | None = None
+) -> RunningServer:
+    """vllm-router in front of servers, as a context manager like `RunningServer`.
+
+    Args:
+        replicas: Addresses of the servers, without a path.
+        policy: One that keeps sessions: `sticky_least_loaded` or `consistent_hash`.
+        log: File for what the router writes; None keeps it in a temporary one.
+
+    Raises:
+        MissingDependency: vllm-router is not installed.
+    """
+    if importlib.util.find_spec("vllm_router") is None:
+        raise MissingDependency("the router is not installed; run pip install 'ttscale[router]'")
+    args = ["--worker-urls", *replicas, "--policy", policy, *ROUTER_SETTINGS]
+    args += ["--prometheus-port", str(_free_port())]
+    return RunningServer(args, command=ROUTER, log=log)
 
 
 def _free_port() -> int:

@@ -31,6 +31,8 @@ DEFAULTS = "TTSCALE_ESAMP_DEFAULTS"  # JSON of flat request keys
 SHARE_GROUPS = "TTSCALE_ESAMP_SHARE_GROUPS"
 SECRET = "TTSCALE_SERVER_SECRET"  # noqa: S105 - the name of the variable
 
+REPLICA = "TTSCALE_REPLICA_NAME"
+
 LOCAL = ""
 """The caller of requests that were made inside this program."""
 
@@ -66,6 +68,16 @@ def owned(name: str) -> str:
             "start it with `ttscale serve`, or with 'ttscale' in VLLM_PLUGINS"
         )
     return name
+
+
+def replica_name() -> str:
+    """The server's name, new with every start: who has another name has other distillers."""
+    return os.environ.get(REPLICA) or _own_name()
+
+
+@functools.cache
+def _own_name() -> str:
+    return secrets.token_hex(4)
 
 
 def shares_groups() -> bool:

@@ -13,20 +13,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
+from ttscale.engines._http import REPLICA
 from ttscale.errors import InvalidInput, TTScaleError
 from ttscale.serving.backend import Refused
 from ttscale.serving.routes import error_body
-from ttscale.worker.callers import caller, identify
+from ttscale.worker.callers import caller, identify, replica_name
 from ttscale.worker.request import read_keys
 
 METRICS = "/metrics"
 GUARDED = "/v1/"
+NAMED = ("/v1/", "/ttscale/v1/")
 KEYS = b'"vllm_xargs"'
 MODELS: Mapping[str, Any] = {
     "/v1/chat/completions": ChatCompletionRequest,
@@ -50,6 +52,8 @@ class Gate:
         state = scope["app"].state
         if path.startswith(METRICS):
             await state.ttscale_metrics.refresh()
+        if path.startswith(NAMED):
+            send = _named(send)
         body = b""
         if path.startswith(GUARDED) and "json" in headers.get("content-type", ""):
             body, receive = await _read(receive)
@@ -66,6 +70,17 @@ class Gate:
             await _answer(unreadable)(scope, receive, send)
         finally:
             caller.reset(token)
+
+
+def _named(send: Send) -> Send:
+    """A `send` that puts the server's name into the answer's headers, also behind a router."""
+
+    async def named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)[REPLICA] = replica_name()
+        await send(message)
+
+    return named
 
 
 def _answer(error: TTScaleError) -> JSONResponse:

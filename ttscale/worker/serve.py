@@ -8,6 +8,7 @@ vLLM's own argument parser, so whatever the user gives wins, also from a `--conf
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -15,7 +16,7 @@ from typing import Any
 
 from ttscale import models
 from ttscale.errors import InvalidInput, MissingDependency, TTScaleError
-from ttscale.worker.callers import server_defaults
+from ttscale.worker.callers import REPLICA, server_defaults
 from ttscale.worker.platforms import platform_settings
 from ttscale.worker.plugin import DISABLE, disabled
 
@@ -115,6 +116,7 @@ def run(args: Any) -> None:
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
     from vllm.logger import configure_logging_from_args
 
+    os.environ[REPLICA] = secrets.token_hex(4)  # of this start; for all front-end processes
     cli_env_setup()
     configure_logging_from_args(args)
     command = ServeSubcommand()

@@ -77,7 +77,20 @@ def notes_of(task: TaskSummary) -> list[str]:
         if cut
         else []
     )
-    return [*skipped, *resumed, *task.notes]
+    return [*skipped, *resumed, *_lost(task), *task.notes]
+
+
+def _lost(task: TaskSummary) -> list[str]:
+    """Which groups lost their distiller, where servers drew them; empty where nobody tells."""
+    costs = [arm.cost for arm in task.arms if arm.cost.explored and arm.cost.replicas]
+    if not costs:
+        return []
+    groups, lost = sum(c.explored for c in costs), sum(c.lost_distillers for c in costs)
+    again, names = sum(c.begun_again for c in costs), {n for c in costs for n in c.replicas}
+    return [
+        f"{lost} of {groups} groups lost their distiller, on {len(names)} replicas: {again} were "
+        f"begun again as a whole, {lost - again} were completed by a later request"
+    ]
 
 
 def with_interval(name: str, found: Interval) -> str:
