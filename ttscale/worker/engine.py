@@ -14,11 +14,12 @@ from typing import Any
 
 from ttscale import _sync, models
 from ttscale.engines.protocol import CandidateHook, draw
-from ttscale.errors import EngineError, EngineStopped, MissingDependency
+from ttscale.errors import EngineError, EngineStopped
 from ttscale.sampling import Sampler
 from ttscale.types import ESampReport, Prompt, Samples
 from ttscale.worker.draws import check_plugin, draw_from
 from ttscale.worker.parallel import fetch
+from ttscale.worker.platforms import platform_settings
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,6 @@ _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TQDM_DISABLE": "1",
 }
-CPU_KV_CACHE_GIB = "2"
-CPU_BATCHED_TOKENS = 2048
 
 
 class LocalEngine:
@@ -215,31 +214,3 @@ def _main_module_hidden() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def platform_settings(dtype: str, eager: bool | None, max_model_len: int) -> dict[str, Any]:
-    """Settings that differ between a CPU and an accelerator.
-
-    Raises:
-        MissingDependency: vLLM is not installed.
-    """
-    try:
-        import torch
-        from vllm.platforms import current_platform
-    except ImportError as error:
-        raise MissingDependency(
-            "LocalEngine needs vLLM: install ttscale[cpu] or, with an NVIDIA GPU, ttscale[gpu]"
-        ) from error
-    cpu = bool(current_platform.is_cpu())
-    if cpu:
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GIB)
-        # without AVX512 bfloat16 products run ten times slower than float32 ones
-        if dtype == "auto" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            dtype = "float32"
-    settings: dict[str, Any] = {"dtype": dtype, "enforce_eager": cpu if eager is None else eager}
-    if cpu:
-        # vLLM 0.32 dies when a seeded request's prompt is cut into chunks on a CPU: it rewinds
-        # the request's generator, and torch's CPU generator has no offset
-        settings["enable_chunked_prefill"] = False
-        settings["max_num_batched_tokens"] = max(max_model_len, CPU_BATCHED_TOKENS)
-    return settings

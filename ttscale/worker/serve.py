@@ -16,7 +16,7 @@ from typing import Any
 from ttscale import models
 from ttscale.errors import InvalidInput, MissingDependency, TTScaleError
 from ttscale.worker.callers import server_defaults
-from ttscale.worker.engine import platform_settings
+from ttscale.worker.platforms import platform_settings
 from ttscale.worker.plugin import DISABLE, disabled
 
 PLUGIN = "ttscale"

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from ttscale import models
 from ttscale.errors import MissingDependency
-from ttscale.worker.engine import platform_settings, set_environment
+from ttscale.worker.engine import set_environment
+from ttscale.worker.platforms import platform_settings
 
 log = logging.getLogger(__name__)
 
