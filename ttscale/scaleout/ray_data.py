@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from ttscale import _check, models
 from ttscale.engines.batch import Answered, Ask
 from ttscale.errors import EngineError, InvalidInput, MissingDependency
 from ttscale.types import ESampReport
+from ttscale.worker.engine import set_environment
 
 OBJECT_STORE_BYTES = 200 * 2**20  # of a local Ray: rows are small texts
 _STAGE = "vLLMEngineStage"  # Ray's name of the processor's stage that holds the engine
@@ -113,6 +115,7 @@ class RayData:
         }
         self._progress = progress
         self._workers: dict[str, Worker] = {}
+        set_environment(offline=model == models.EMBEDDED)
         self._ray, self._started = _connect(address, workers, progress)
         try:
             self._bundle = self._resources()
@@ -148,7 +151,9 @@ class RayData:
         Raises:
             EngineError: A worker has no plugin, or Ray could not go on.
         """
-        rows = [{"number": number, "ask": ask} for number, ask in enumerate(asked)]
+        from ttscale.scaleout.stage import ASK, NUMBER
+
+        rows = [{NUMBER: number, ASK: pickle.dumps(ask)} for number, ask in enumerate(asked)]
         # one row a block: a block's rows come back together
         dataset = self._ray.data.from_items(rows, override_num_blocks=len(rows))
         dataset.context.enable_progress_bars = False
@@ -165,10 +170,12 @@ class RayData:
 
     def _told(self, row: dict[str, Any], asked: Sequence[Ask]) -> Answered:
         """The answer of one row, entered with its worker."""
-        name = row["worker"]
-        if row["refusal"]:
-            raise EngineError(f"Ray worker {name} cannot draw: {row['refusal']}")
-        answered: Answered = row["answered"]
+        from ttscale.scaleout.stage import ANSWERED, REFUSAL, WORKER, unpack
+
+        name = row[WORKER]
+        if row[REFUSAL]:
+            raise EngineError(f"Ray worker {name} cannot draw: {row[REFUSAL]}")
+        answered: Answered = unpack(row[ANSWERED])
         before = self._workers.get(name, Worker(name))
         self._workers[name] = before.after(asked[answered.number], answered)
         return answered
@@ -201,13 +208,17 @@ class RayData:
             detokenize_stage=False,
             log_engine_metrics=False,
         )
-        light = {"num_cpus": 0}
+        light = {"num_cpus": 0, "concurrency": 1}
         processor = build_processor(
             config, preprocess_map_kwargs=light, postprocess_map_kwargs=light
         )
         stage = processor.get_stage_by_name(_STAGE)
-        stage.fn = SampleStage
-        stage.fn_constructor_kwargs["model"] = self._model  # each machine finds its own folder
+        # by its name, so that each machine finds its own folder
+        settings = {**stage.fn_constructor_kwargs, "model": self._model}
+        # a copy, since an assignment would have Ray work out the engine's resources again, wrongly
+        processor.stages[_STAGE] = stage.model_copy(
+            update={"fn": SampleStage, "fn_constructor_kwargs": settings}
+        )
         return processor
 
     def _resources(self) -> dict[str, Any] | None:
@@ -245,6 +256,9 @@ def _connect(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     check_installed()
     import ray
+
+    for name in ("ray", "ray.data", "ray.llm"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     if ray.is_initialized():
         return ray, False
