@@ -105,11 +105,13 @@ def test_without_ray_the_advice_is_to_install_it(
 
 @pytest.fixture(scope="module")
 def model(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with a chat template."""
+    """The tiny model with a chat template, and room for what `ttscale eval` asks for."""
     folder = tmp_path_factory.mktemp("chat") / "tiny"
     shutil.copytree(tiny_llama, folder)
     template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
     (folder / "chat_template.jinja").write_text(template)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
     return folder
 
 
@@ -187,7 +189,7 @@ def test_two_workers_complete_a_pool_that_was_begun_without_ray(
     assert all(pool.samples[key] == sample for key, sample in held.samples.items())
     is_full_and_written_once(pool, path)
     assert {key: pool.samples[key].text for key in texts} == texts
-    workers = [line for line in said.splitlines() if line.startswith("Ray worker")]
+    workers = [line for line in said.splitlines() if line.startswith("ttscale: Ray worker")]
     assert len(workers) == 2
     assert all("ESamp in" in line and " 0 rows mixed" not in line for line in workers)
     drawn = pool.draws[len(held.draws) :]

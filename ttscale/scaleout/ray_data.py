@@ -7,6 +7,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ttscale import _check, models
@@ -16,6 +17,7 @@ from ttscale.types import ESampReport
 from ttscale.worker.engine import set_environment
 
 OBJECT_STORE_BYTES = 200 * 2**20  # of a local Ray: rows are small texts
+START_SECONDS = 3600  # for the engines of all workers to start
 _STAGE = "vLLMEngineStage"  # Ray's name of the processor's stage that holds the engine
 
 
@@ -107,6 +109,8 @@ class RayData:
         self._count = workers
         self._concurrency = _check.integer("concurrency", concurrency, 1)
         self._folder = models.resolve(model, progress)
+        # each machine finds its own folder by the name; a worker's current folder is another one
+        self._name = str(Path(model).resolve()) if Path(model).is_dir() else model
         self._settings = {
             "max_model_len": max_model_len,
             "max_num_seqs": max_num_seqs,
@@ -156,8 +160,12 @@ class RayData:
         rows = [{NUMBER: number, ASK: pickle.dumps(ask)} for number, ask in enumerate(asked)]
         # one row a block: a block's rows come back together
         dataset = self._ray.data.from_items(rows, override_num_blocks=len(rows))
-        dataset.context.enable_progress_bars = False
-        dataset.context.execution_no_progress_timeout_s = -1  # a long sample may take hours
+        context = dataset.context
+        context.enable_progress_bars = False
+        context.wait_for_min_actors_s = (
+            START_SECONDS  # else the first to start takes all that it can
+        )
+        context.execution_no_progress_timeout_s = -1  # a long sample may take hours
         self._progress(f"starting vLLM with {self._model} in {self._count} Ray workers")
         try:
             for row in self._processor()(dataset).iter_rows():
@@ -202,6 +210,7 @@ class RayData:
             concurrency=(self._count, self._count),
             batch_size=1,
             max_concurrent_batches=self._concurrency,
+            max_tasks_in_flight_per_actor=self._concurrency,
             placement_group_config=self._bundle,
             chat_template_stage=False,
             tokenize_stage=False,
@@ -213,8 +222,7 @@ class RayData:
             config, preprocess_map_kwargs=light, postprocess_map_kwargs=light
         )
         stage = processor.get_stage_by_name(_STAGE)
-        # by its name, so that each machine finds its own folder
-        settings = {**stage.fn_constructor_kwargs, "model": self._model}
+        settings = {**stage.fn_constructor_kwargs, "model": self._name}
         # a copy, since an assignment would have Ray work out the engine's resources again, wrongly
         processor.stages[_STAGE] = stage.model_copy(
             update={"fn": SampleStage, "fn_constructor_kwargs": settings}
