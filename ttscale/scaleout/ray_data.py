@@ -273,6 +273,8 @@ def _connect(
     settings: dict[str, Any] = {"address": address}
     if address is None:
         progress("starting Ray on this machine")
+        # Ray's own default, 15, starves engines wherever anything else is at work
+        os.environ.setdefault("RAY_worker_niceness", "0")
         settings = {
             "address": "local",
             "num_cpus": max(os.cpu_count() or 1, workers + 1),
