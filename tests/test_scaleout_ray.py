@@ -132,11 +132,13 @@ def values(model: Path, tmp_path: Path) -> dict[str, object]:
     }
 
 
-def evaluate(values: dict[str, object], out: Path, **environment: str) -> tuple[int, str]:
-    """Run `ttscale eval` on two Ray workers: exit code and what it said."""
+def evaluate(
+    values: dict[str, object], out: Path, workers: int, **environment: str
+) -> tuple[int, str]:
+    """Run `ttscale eval` on a local Ray: exit code and what it said."""
     config = out.parent / "eval.yaml"
     config.write_text(json.dumps(values))  # JSON is YAML
-    words = ["eval", "--config", str(config), "--ray", "2", "--out", str(out)]
+    words = ["eval", "--config", str(config), "--ray", str(workers), "--out", str(out)]
     done = subprocess.run(
         [sys.executable, "-m", "ttscale.cli", *words, "--embeddings", "none"],
         env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", **environment},
@@ -183,7 +185,7 @@ def test_two_workers_complete_a_pool_that_was_begun_without_ray(
     held = read_pool(path)
     assert len(held.samples) == 2 * 2 * 4
 
-    code, said = evaluate(values, tmp_path / "out")
+    code, said = evaluate(values, tmp_path / "out", 2)
     assert code == 0, said
     pool = read_pool(path)
     assert all(pool.samples[key] == sample for key, sample in held.samples.items())
@@ -216,7 +218,7 @@ def test_a_worker_without_the_plugin_ends_the_run(
     values: dict[str, object], tmp_path: Path
 ) -> None:
     """Samples that would be plain ones are not drawn in ESamp's name."""
-    code, said = evaluate(values, tmp_path / "out", TTSCALE_DISABLE="1")
+    code, said = evaluate(values, tmp_path / "out", 1, TTSCALE_DISABLE="1")
 
     assert code == 1
     assert "cannot draw: vLLM did not load the ttscale plugin" in said
