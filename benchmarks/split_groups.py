@@ -28,6 +28,7 @@ from ttscale import LocalEngine
 from ttscale.engines import Engine
 from ttscale.errors import EngineError
 from ttscale.esamp import ESamp
+from ttscale.evaluation.book import draw_seed
 from ttscale.evaluation.catalogue import TaskSpec
 from ttscale.evaluation.metrics.diversity import (
     Floats,
@@ -37,7 +38,6 @@ from ttscale.evaluation.metrics.diversity import (
     vendi_score,
 )
 from ttscale.evaluation.metrics.embeddings import MiniLM
-from ttscale.evaluation.runner import draw_seed
 from ttscale.evaluation.stats import Interval, mean_interval, paired, resample
 from ttscale.evaluation.suite import Suite
 from ttscale.evaluation.tasks import Problem

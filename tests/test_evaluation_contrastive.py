@@ -17,9 +17,10 @@ from ttscale import Prompt, Sampler
 from ttscale.errors import InvalidInput, ModelNotFound
 from ttscale.evaluation import Problem, Task, _pair
 from ttscale.evaluation._pair import Pair, contrast
+from ttscale.evaluation.book import Plan
 from ttscale.evaluation.contrastive import Contrastive
 from ttscale.evaluation.pool import Pool, PoolWriter, read_pool
-from ttscale.evaluation.runner import Plan, Runner
+from ttscale.evaluation.runner import Runner
 from ttscale.evaluation.samplers import arms
 from ttscale.evaluation.suite import open_ended
 from ttscale.testing import ScriptedEngine

@@ -9,10 +9,11 @@ import pytest
 
 from ttscale import cli
 from ttscale.evaluation import Problem, Task
+from ttscale.evaluation.book import Plan
 from ttscale.evaluation.cost import cost_of
 from ttscale.evaluation.pool import Pool, PoolWriter, read_pool
 from ttscale.evaluation.report.markdown import notes_of
-from ttscale.evaluation.runner import Plan, Runner
+from ttscale.evaluation.runner import Runner
 from ttscale.evaluation.samplers import arms
 from ttscale.evaluation.suite import open_ended
 from ttscale.evaluation.summary import summarise

@@ -13,8 +13,9 @@ import pytest
 
 from ttscale.errors import EngineError, EngineStopped, InvalidInput, ScoreError
 from ttscale.evaluation import Problem, Task
+from ttscale.evaluation.book import Plan, draw_seed
 from ttscale.evaluation.pool import Pool, PoolWriter, read_pool
-from ttscale.evaluation.runner import Plan, Runner, draw_seed
+from ttscale.evaluation.runner import Runner
 from ttscale.evaluation.samplers import arms
 from ttscale.evaluation.suite import Suite, maths, open_ended
 from ttscale.sampling import Sampler

@@ -10,9 +10,10 @@ import pytest
 from ttscale import LocalEngine, Prompt, Sampler
 from ttscale.errors import EngineStopped, InvalidInput
 from ttscale.evaluation import Problem, Task
+from ttscale.evaluation.book import Plan
 from ttscale.evaluation.cost import cost_of
 from ttscale.evaluation.pool import Pool, PoolWriter, read_pool
-from ttscale.evaluation.runner import Plan, Runner
+from ttscale.evaluation.runner import Runner
 from ttscale.evaluation.samplers import arms
 from ttscale.evaluation.suite import maths
 from ttscale.evaluation.trees import VALUE_INSTRUCTION, Trees

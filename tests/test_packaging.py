@@ -69,6 +69,7 @@ def test_every_public_name_is_importable(package: str) -> None:
         "ttscale.integrations",
         "ttscale.models",
         "ttscale.sandbox",
+        "ttscale.scaleout.ray_data",
         "ttscale.serving.routes",
         "ttscale.strategies",
         "ttscale.testing",
@@ -77,7 +78,7 @@ def test_every_public_name_is_importable(package: str) -> None:
 )
 def test_outer_rooms_load_neither_torch_nor_vllm(room: str) -> None:
     """Strategies, adapters, evaluation and the command line stay light to import."""
-    assert not {"torch", "vllm", "transformers"} & modules_after(f"import {room}")
+    assert not {"torch", "vllm", "transformers", "ray"} & modules_after(f"import {room}")
 
 
 def test_naming_a_contrastive_sampler_loads_no_model_code() -> None:

@@ -25,11 +25,12 @@ import httpx
 from ttscale import Prompt, Sampler, ServerEngine
 from ttscale.engines import Engine
 from ttscale.esamp import ESamp
+from ttscale.evaluation.book import Plan
 from ttscale.evaluation.catalogue import TaskSpec
 from ttscale.evaluation.cost import Cost, cost_of
 from ttscale.evaluation.pool import Pool, PoolWriter, read_pool
 from ttscale.evaluation.records import Record, SampleRecord
-from ttscale.evaluation.runner import Plan, Runner
+from ttscale.evaluation.runner import Runner
 from ttscale.evaluation.samplers import arms
 from ttscale.serving.running import RunningServer, running_router
 

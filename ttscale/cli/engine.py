@@ -10,6 +10,7 @@ from typing import Any
 
 from ttscale import models
 from ttscale.engines import Engine
+from ttscale.engines.batch import BatchEngine
 from ttscale.errors import EngineError, ModelNotFound
 
 API_KEY = "TTSCALE_API_KEY"
@@ -62,3 +63,19 @@ def first_model(urls: Sequence[str]) -> str:
             return engine.model
     except EngineError as error:
         raise ModelNotFound(str(error)) from error
+
+
+def ray_engine(
+    model: str, workers: int, address: str | None, concurrency: int
+) -> AbstractContextManager[BatchEngine]:
+    """vLLM in Ray's workers, with the model of that name or folder.
+
+    Raises:
+        InvalidInput: The cluster is too small.
+        ModelNotFound: The name leads to no model; Ray has not been started then.
+        EngineError: Ray could not be started or reached.
+    """
+    models.resolve(model)
+    from ttscale.scaleout.ray_data import RayData
+
+    return RayData(model, workers=workers, address=address, concurrency=concurrency)

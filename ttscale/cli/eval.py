@@ -5,26 +5,35 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from ttscale import _check
 from ttscale.cli import report
 from ttscale.cli.codes import DONE, NO_ENGINE, RUN_FAILED
-from ttscale.cli.engine import EngineFactory, factory_of, first_model
+from ttscale.cli.engine import EngineFactory, factory_of, first_model, ray_engine
 from ttscale.cli.eval_progress import EvalProgress
 from ttscale.cli.screen import Screen
+from ttscale.engines import Engine
+from ttscale.engines.batch import BatchEngine
 from ttscale.errors import InvalidInput, TTScaleError
+from ttscale.evaluation.batch import BatchRunner
+from ttscale.evaluation.book import Plan, check_plan
 from ttscale.evaluation.config import Config, config_of, read_config
 from ttscale.evaluation.pool import NAME, Pool, PoolWriter, read_pool
-from ttscale.evaluation.runner import Plan, Runner, check_plan
+from ttscale.evaluation.runner import Runner
 
 REDRAWS = 2
 """How often what servers did not bring is asked for again, within one run."""
 FLAGS = ("model", "n", "seed", "max_tokens", "concurrency")
 WORDS = (
     *("config", "task", "count", "sampler", "temperatures", "instruction", "system", "judge"),
-    *(*FLAGS, "base_url", "out"),
+    *(*FLAGS, "base_url", "ray", "ray_address", "out"),
 )
+Start = Callable[[], AbstractContextManager[Engine | BatchEngine]]
 
 
 def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory) -> int:
@@ -37,6 +46,7 @@ def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory)
     config = settings_of(args)
     folder = Path(args.out)
     plan = replace(config.plan(command_of(args)), redraws=REDRAWS if args.base_url else 0)
+    start = start_of(args, config, plan, engine_factory)
     pool = read_pool(folder / NAME)
     check_plan(plan, pool, config.model)
     options = report.options_of(args, config.prices.model_dump())
@@ -44,8 +54,7 @@ def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory)
         report.check_libraries(options)
     with PoolWriter(folder / NAME) as writer:
         try:
-            engine = factory_of(args, engine_factory)
-            _fill(plan, pool, writer, screen, engine, config.model)
+            _fill(plan, pool, writer, screen, start)
         except _NoEngine as error:
             screen.error(error)
             return NO_ENGINE
@@ -61,27 +70,53 @@ class _NoEngine(TTScaleError):
     """The engine could not be made."""
 
 
-def _fill(
-    plan: Plan,
-    pool: Pool,
-    writer: PoolWriter,
-    screen: Screen,
-    engine_factory: EngineFactory,
-    model: str,
-) -> None:
+def start_of(
+    args: argparse.Namespace, config: Config, plan: Plan, engine_factory: EngineFactory
+) -> Start:
+    """What starts the engine that was asked for.
+
+    Raises:
+        InvalidInput: The arguments about Ray are refused.
+        MissingDependency: Ray is asked for and not installed.
+    """
+    workers, address = args.ray, args.ray_address
+    if workers is None:
+        if address is not None:
+            raise InvalidInput("--ray-address has no meaning without --ray; give both")
+        return partial(factory_of(args, engine_factory), config.model)
+    if args.base_url or config.judges:
+        other = "--base-url" if args.base_url else "judges"
+        raise InvalidInput(f"--ray starts engines that only draw; drop it, or {other}")
+    if by_others := [arm.family for arm in plan.arms if arm.by is not None]:
+        raise InvalidInput(
+            f"sampler {by_others[0]!r} asks the model step by step, which --ray cannot; drop one"
+        )
+    _check.integer("--ray", workers, 1)
+    from ttscale.scaleout.ray_data import check_installed
+
+    check_installed()
+    return partial(ray_engine, config.model, workers, address, config.concurrency)
+
+
+def _fill(plan: Plan, pool: Pool, writer: PoolWriter, screen: Screen, start: Start) -> None:
     """Draw what is missing; without anything missing no engine is started."""
     if is_full(plan, pool):
         screen.note("every sample is there already; no engine is started")
         return
     progress = EvalProgress(screen, plan, pool)
     try:
-        context = engine_factory(model)
+        context = start()
+    except InvalidInput:
+        raise
     except TTScaleError as error:
         raise _NoEngine(str(error)) from error
     with context as engine:
         try:
             with progress:
-                asyncio.run(Runner(plan, pool, writer, engine, progress.watch).fill())
+                if isinstance(engine, BatchEngine):
+                    BatchRunner(plan, pool, writer, engine, progress.watch).fill()
+                else:
+                    asyncio.run(Runner(plan, pool, writer, engine, progress.watch).fill())
         except KeyboardInterrupt:
             screen.note(
                 f"{held(plan, pool)} of {plan.total} samples are stored; the same command goes on"

@@ -29,6 +29,7 @@ examples:
   ttscale eval --config examples/eval_small.toml --out runs/small
   ttscale eval --base-url http://router:30000/v1 --task creative --out runs/stories
   ttscale eval --task problems.jsonl --temperatures 0.8 --sampler vanilla --out runs/mine
+  ttscale eval --task chain_sum --ray 2 --out runs/sum
 """
 
 PRICED = (
@@ -100,6 +101,19 @@ def _add_how(parser: Parser) -> None:
     group.add_argument("--seed", type=int, help="seed of tasks and samples (default: 0)")
     group.add_argument("--max-tokens", type=int, help="per sample (default: 256)")
     group.add_argument("--concurrency", type=int, help="problems at one time (default: 8)")
+    group.add_argument(
+        "--ray",
+        nargs="?",
+        type=int,
+        const=2,
+        metavar="WORKERS",
+        help="draw on that many workers of Ray Data (default: 2), each with --concurrency problems",
+    )
+    group.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="a running Ray cluster, or auto (default: start Ray on this machine)",
+    )
 
 
 def add_report(commands: argparse._SubParsersAction[Parser]) -> None:

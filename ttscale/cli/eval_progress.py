@@ -18,9 +18,9 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from ttscale.cli.screen import Screen
+from ttscale.evaluation.book import Plan
 from ttscale.evaluation.pool import Pool
 from ttscale.evaluation.records import GradeRecord, Record, SampleRecord
-from ttscale.evaluation.runner import Plan
 
 LINE_SECONDS = 30
 """Time between two lines where there is no terminal."""

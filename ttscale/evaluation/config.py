@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ttscale.errors import InvalidInput, MissingDependency
+from ttscale.evaluation.book import Plan
 from ttscale.evaluation.catalogue import TaskSpec
-from ttscale.evaluation.runner import Plan
 from ttscale.evaluation.samplers import TEMPERATURES, arms
 from ttscale.models import EMBEDDED
 
