@@ -14,6 +14,7 @@ from ttscale.evaluation import Problem, Task
 from ttscale.evaluation.batch import BatchRunner
 from ttscale.evaluation.book import Plan
 from ttscale.evaluation.pool import Pool, PoolWriter, read_pool
+from ttscale.evaluation.records import Record
 from ttscale.evaluation.runner import Runner
 from ttscale.evaluation.samplers import arms
 from ttscale.evaluation.suite import maths
@@ -165,7 +166,8 @@ def test_a_full_pool_asks_for_nothing(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     full = fill(path, plan(), Scripted())
     with PoolWriter(tmp_path / "ungraded.jsonl") as writer:
-        for record in (*full.runs, *full.problems.values(), *full.samples.values()):
+        records: list[Record] = [*full.runs, *full.problems.values(), *full.samples.values()]
+        for record in records:
             writer.append(record)
 
     engine = Scripted(dies_after=0)

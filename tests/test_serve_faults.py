@@ -69,7 +69,7 @@ def collecting() -> Iterator[Collector]:
             sent = ExportTraceServiceRequest.FromString(body)
             for resource in sent.resource_spans:
                 for scope in resource.scope_spans:
-                    collector.spans.extend(scope.spans)
+                    kept.spans.extend(scope.spans)
             self.send_response(200)
             self.end_headers()
 
@@ -77,11 +77,11 @@ def collecting() -> Iterator[Collector]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    collector = Collector(f"http://127.0.0.1:{server.server_port}/v1/traces")
+    kept = Collector(f"http://127.0.0.1:{server.server_port}/v1/traces")
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield collector
+        yield kept
     finally:
         server.shutdown()
         server.server_close()

@@ -28,7 +28,7 @@ async def generate(engine: LocalEngine, prompt: str, **settings: Any) -> list[An
     from vllm import SamplingParams
     from vllm.inputs.engine import tokens_input
 
-    ids = engine._tokens(Prompt.raw(prompt))
+    ids = engine._tokenizer.encode(prompt)
     stream = engine._llm.generate(
         tokens_input(ids), SamplingParams(**settings), f"test-{uuid.uuid4().hex}"
     )

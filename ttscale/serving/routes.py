@@ -151,7 +151,7 @@ class _Run:
 
     def _tell(self, outcome: Outcome, tie: bool, started: int) -> None:
         """One line of the log, and one span, of a run that has ended."""
-        about: dict[str, answer.Json] = {
+        about: answer.Json = {
             "strategy": outcome.strategy,
             "samples": outcome.returned,
             "requested": outcome.requested,
