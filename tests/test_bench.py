@@ -129,7 +129,7 @@ def test_table_shows_the_counters_beside_the_ratio(capsys: pytest.CaptureFixture
     main(["bench", "--workload", "1x2", "--tokens", "4", "--repeats", "1"], factory(scripted()))
     head, line, *_ = capsys.readouterr().out.splitlines()
 
-    assert head.split()[:6] == ["workload", "plain", "ESamp", "ratio", "range", "floor"]
+    assert head.split()[:7] == ["workload", "plain", "ESamp", "ratio", "95", "%", "range"]
     assert "1x2 prompt ridge" in line
     assert line.split()[-10:-4] == ["9", "3", "1", "0.60", "0.50", "-"]
 
