@@ -13,6 +13,7 @@ from ttscale.errors import EngineError, InvalidInput
 from ttscale.evaluation import Problem, Task
 from ttscale.evaluation.batch import BatchRunner
 from ttscale.evaluation.pool import Pool, PoolWriter, read_pool
+from ttscale.evaluation.records import Record
 from ttscale.evaluation.runner import Plan, Runner
 from ttscale.evaluation.samplers import arms
 from ttscale.evaluation.suite import maths
@@ -163,8 +164,9 @@ def test_a_full_pool_asks_for_nothing(tmp_path: Path) -> None:
     """Samples without a grade are graded all the same."""
     path = tmp_path / "s.jsonl"
     full = fill(path, plan(), Scripted())
+    ungraded: list[Record] = [*full.runs, *full.problems.values(), *full.samples.values()]
     with PoolWriter(tmp_path / "ungraded.jsonl") as writer:
-        for record in (*full.runs, *full.problems.values(), *full.samples.values()):
+        for record in ungraded:
             writer.append(record)
 
     engine = Scripted(dies_after=0)
