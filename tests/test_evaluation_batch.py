@@ -165,9 +165,9 @@ def test_a_full_pool_asks_for_nothing(tmp_path: Path) -> None:
     """Samples without a grade are graded all the same."""
     path = tmp_path / "s.jsonl"
     full = fill(path, plan(), Scripted())
+    ungraded: list[Record] = [*full.runs, *full.problems.values(), *full.samples.values()]
     with PoolWriter(tmp_path / "ungraded.jsonl") as writer:
-        records: list[Record] = [*full.runs, *full.problems.values(), *full.samples.values()]
-        for record in records:
+        for record in ungraded:
             writer.append(record)
 
     engine = Scripted(dies_after=0)
