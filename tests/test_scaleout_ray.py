@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -24,9 +25,10 @@ from ttscale.evaluation.pool import Pool, PoolWriter, read_pool
 from ttscale.evaluation.records import Key
 from ttscale.evaluation.runner import Runner
 from ttscale.sampling import Sampler, esamp
+from ttscale.scaleout import rows
 from ttscale.scaleout.ray_data import Worker
 from ttscale.testing import candidate
-from ttscale.types import ESampReport, Prompt, Samples, Usage
+from ttscale.types import ESampReport, Failure, Prompt, Samples, Usage
 
 PROBLEMS = tuple(Problem(f"What is {i} + 1?", str(i + 1), str(i)) for i in range(8))
 REPORT = ESampReport(4, 2, {}, 0.5)
@@ -41,6 +43,25 @@ def answered(tokens: int = 9, report: ESampReport | None = REPORT) -> Answered:
 def asked(sampler: Sampler | None = None) -> Ask:
     """A request, by default for ESamp."""
     return Ask(Prompt.of("Why?"), 1, sampler or esamp())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        asked(),
+        Ask(Prompt.raw("half a pair \ud800, nothing \0"), 3, Sampler(stop=("a", "b"), seed=4)),
+        Ask(Prompt.of("Why?", "Be short."), 1, Sampler(json_schema='{"type": "object"}')),
+        answered(),
+        Answered(2, Samples(1, (candidate("x", logprob=-math.inf),), (), Usage(1, 1)), 1.0, (0.5,)),
+        Answered(3, Samples(2, (), (Failure(0, "lost"),)), 0.1, (), "the engine has died"),
+    ],
+)
+def test_rows_come_back_as_they_went(value: Ask | Answered) -> None:
+    """As JSON text, whatever is in the prompts and samples."""
+    text = rows.dump(value)
+
+    assert text.isascii()
+    assert (rows.ask if isinstance(value, Ask) else rows.answered)(text) == value
 
 
 def test_a_worker_adds_up_what_it_did() -> None:
@@ -80,7 +101,9 @@ def test_a_worker_where_esamp_did_nothing_is_named(ask: Ask, answer: Answered, i
         (["--ray", "-2"], "--ray must be a whole number of at least 1, got -2"),
         (["--ray", "many"], "argument --ray: invalid int value: 'many'"),
         (["--ray-address", "auto"], "--ray-address has no meaning without --ray"),
-        (["--ray", "--base-url", "http://localhost"], "unrecognized arguments: --base-url"),
+        (["--ray", "--base-url", "http://localhost"], "--ray starts engines, --base-url names"),
+        (["--ray", "--judge", "tournament"], "--ray starts engines that only draw"),
+        (["--ray", "--sampler", "tree"], "sampler 'tree' asks the model step by step"),
     ],
 )
 def test_bad_input_is_refused_at_the_door(

@@ -43,6 +43,7 @@ def run(args: argparse.Namespace, screen: Screen, engine_factory: EngineFactory)
         InvalidInput: The arguments are refused, or do not continue what the folder holds.
         KeyboardInterrupt: After everything that was finished has been stored.
     """
+    check_places(args)
     config = settings_of(args)
     folder = Path(args.out)
     plan = replace(config.plan(command_of(args)), redraws=REDRAWS if args.base_url else 0)
@@ -79,23 +80,29 @@ def start_of(
         InvalidInput: The arguments about Ray are refused.
         MissingDependency: Ray is asked for and not installed.
     """
-    workers, address = args.ray, args.ray_address
-    if workers is None:
-        if address is not None:
-            raise InvalidInput("--ray-address has no meaning without --ray; give both")
+    if args.ray is None:
         return partial(factory_of(args, engine_factory), config.model)
-    if args.base_url or config.judges:
-        other = "--base-url" if args.base_url else "judges"
-        raise InvalidInput(f"--ray starts engines that only draw; drop it, or {other}")
+    if config.judges:
+        raise InvalidInput("--ray starts engines that only draw; drop it, or the judges")
     if by_others := [arm.family for arm in plan.arms if arm.by is not None]:
         raise InvalidInput(
             f"sampler {by_others[0]!r} asks the model step by step, which --ray cannot; drop one"
         )
-    _check.integer("--ray", workers, 1)
     from ttscale.scaleout.ray_data import check_installed
 
     check_installed()
-    return partial(ray_engine, config.model, workers, address, config.concurrency)
+    return partial(ray_engine, config.model, args.ray, args.ray_address, config.concurrency)
+
+
+def check_places(args: argparse.Namespace) -> None:
+    """Raise InvalidInput unless the flags say in one way where engines are."""
+    if args.ray is None:
+        if args.ray_address is not None:
+            raise InvalidInput("--ray-address has no meaning without --ray; give both")
+        return
+    _check.integer("--ray", args.ray, 1)
+    if args.base_url:
+        raise InvalidInput("--ray starts engines, --base-url names servers; give one of them")
 
 
 def _fill(plan: Plan, pool: Pool, writer: PoolWriter, screen: Screen, start: Start) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from ttscale import _check, models
 from ttscale.engines.batch import Answered, Ask
 from ttscale.errors import EngineError, InvalidInput, MissingDependency
+from ttscale.scaleout import rows
 from ttscale.types import ESampReport
 from ttscale.worker.engine import set_environment
 
@@ -157,14 +157,13 @@ class RayData:
         """
         from ttscale.scaleout.stage import ASK, NUMBER
 
-        rows = [{NUMBER: number, ASK: pickle.dumps(ask)} for number, ask in enumerate(asked)]
+        items = [{NUMBER: number, ASK: rows.dump(ask)} for number, ask in enumerate(asked)]
         # one row a block: a block's rows come back together
-        dataset = self._ray.data.from_items(rows, override_num_blocks=len(rows))
+        dataset = self._ray.data.from_items(items, override_num_blocks=len(items))
         context = dataset.context
         context.enable_progress_bars = False
-        context.wait_for_min_actors_s = (
-            START_SECONDS  # else the first to start takes all that it can
-        )
+        # else the first to start takes all that it can
+        context.wait_for_min_actors_s = START_SECONDS
         context.execution_no_progress_timeout_s = -1  # a long sample may take hours
         self._progress(f"starting vLLM with {self._model} in {self._count} Ray workers")
         try:
@@ -178,12 +177,12 @@ class RayData:
 
     def _told(self, row: dict[str, Any], asked: Sequence[Ask]) -> Answered:
         """The answer of one row, entered with its worker."""
-        from ttscale.scaleout.stage import ANSWERED, REFUSAL, WORKER, unpack
+        from ttscale.scaleout.stage import ANSWERED, REFUSAL, WORKER
 
         name = row[WORKER]
         if row[REFUSAL]:
             raise EngineError(f"Ray worker {name} cannot draw: {row[REFUSAL]}")
-        answered: Answered = unpack(row[ANSWERED])
+        answered = rows.answered(row[ANSWERED])
         before = self._workers.get(name, Worker(name))
         self._workers[name] = before.after(asked[answered.number], answered)
         return answered

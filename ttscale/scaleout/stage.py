@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,21 +14,17 @@ from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStageUDF
 from ttscale import models
 from ttscale.engines.batch import Answered, Ask
 from ttscale.errors import EngineError, TTScaleError
+from ttscale.scaleout import rows
 from ttscale.types import Candidate, Samples
 from ttscale.worker.draws import check_plugin, draw_from
 from ttscale.worker.engine import set_environment
 from ttscale.worker.platforms import platform_settings
 
 NUMBER, ASK = "number", "ask"
-"""The columns of a row as it comes in: its place in the batch, and an `Ask`, pickled."""
+"""The columns of a row as it comes in: its place in the batch, and an `Ask` as JSON."""
 
 ANSWERED, WORKER, REFUSAL = "answered", "worker", "refusal"
-"""The columns of a row as it goes out: an `Answered`, pickled; who drew it; why nobody can draw."""
-
-
-def unpack(content: bytes) -> Any:
-    """What the other side of a row has pickled, which is how Ray itself moves Python's objects."""
-    return pickle.loads(content)  # noqa: S301
+"""The columns of a row as it goes out: an `Answered` as JSON; who drew it; why nobody can draw."""
 
 
 class SampleStage(vLLMEngineStageUDF):  # type: ignore[misc]
@@ -64,7 +59,7 @@ class SampleStage(vLLMEngineStageUDF):  # type: ignore[misc]
             await check_plugin(engine)
         except EngineError as error:
             refusal = str(error)
-        answered = b"" if refusal else pickle.dumps(await self._draw(row[NUMBER], unpack(row[ASK])))
+        answered = "" if refusal else rows.dump(await self._draw(row[NUMBER], rows.ask(row[ASK])))
         place = {self.IDX_IN_BATCH_COLUMN: row[self.IDX_IN_BATCH_COLUMN]}
         return {**place, ANSWERED: answered, WORKER: self._name, REFUSAL: refusal}
 
