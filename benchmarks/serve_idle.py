@@ -4,8 +4,9 @@
 
 Two servers of the same model run at once: `ttscale serve`, and vLLM alone. In each round both get
 the same requests, one server after the other, in an order that changes from round to round, while
-the other one idles. Printed: tokens per second of both, and the mean ratio with its 95 % interval
-(bootstrap over rounds).
+the other one idles. Both run with the type of weights and the cores that `ttscale serve` chooses on
+this machine, so that the plugin alone is compared. Printed: tokens per second of both, and the mean
+ratio with its 95 % interval (bootstrap over rounds).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import httpx
 
 from ttscale import models
 from ttscale.serving.running import RunningServer
+from ttscale.worker.platforms import platform_settings
 
 VANILLA = ("vllm.entrypoints.openai.api_server",)
 SETTINGS = (
@@ -72,7 +74,8 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
-    model = ["--model", models.resolve(models.EMBEDDED), *SETTINGS]
+    dtype = platform_settings("auto", None, 0)["dtype"]  # sets the cores, for both servers
+    model = ["--model", models.resolve(models.EMBEDDED), "--dtype", dtype, *SETTINGS]
     with (
         RunningServer(model, environment=ENVIRONMENT) as ours,
         RunningServer(model, command=VANILLA, environment=NO_PLUGIN) as vanilla,
