@@ -18,18 +18,18 @@ import argparse
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+from peers_report import COUNTED, Run, page, write
 
 from ttscale.answers import extract_answer
 from ttscale.bench.report import document
@@ -39,7 +39,7 @@ from ttscale.serving.running import RunningServer
 RUNNER = Path(__file__).with_name("peers_runner.py")
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 MODEL = "smollm2-135m-instruct"
-SYSTEM = "You solve word problems. End with the sentence: The answer is NUMBER."
+SYSTEM = "Write one short calculation, and then the sentence: The answer is NUMBER."
 EXAMPLES = """\
 Question: Anna has 4 pens and buys 3 more. How many pens does Anna have now?
 Solution: 4 + 3 = 7. The answer is 7.
@@ -50,13 +50,6 @@ Solution: 9 - 4 = 5 and 5 + 2 = 7. The answer is 7.
 """
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 SETTLE_SECONDS = 0.5  # the server's counters follow its answers
-COUNTED = {
-    "http_requests": "http_requests_total",
-    "prompt_tokens": "vllm:prompt_tokens_total",
-    "cached_tokens": "vllm:prefix_cache_hits_total",
-    "completion_tokens": "vllm:generation_tokens_total",
-    "finished": "vllm:request_success_total",
-}
 QUIET = ('handler="/metrics"', 'handler="/health"')  # our own requests
 
 
@@ -79,11 +72,19 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """What is compared: its name in peers_runner.MADE, its peer (None: ours), what it does."""
+    """What is compared.
+
+    Attributes:
+        name: Its name in peers_runner.MADE.
+        peer: The peer whose environment it needs; None for ours.
+        about: What it does.
+        once: Whether it is run in the first repeat only, since it takes so long.
+    """
 
     name: str
     peer: str | None
     about: str
+    once: bool = False
 
 
 PEERS = (
@@ -125,34 +126,11 @@ CONTENDERS = (
         "optillm, self_consistency",
         "optillm",
         "`AdvancedSelfConsistency` with num_samples=N: N requests one after the other, always at "
-        "temperature 1; leaves out cut-off samples, groups whole texts by likeness; no seed",
+        "temperature 1; leaves out cut-off samples, groups whole texts by likeness; no seed. "
+        "For its time, in the first repeat only",
+        once=True,
     ),
 )
-
-
-@dataclass(frozen=True)
-class Run:
-    """One contender's pass over all questions.
-
-    Attributes:
-        contender: Its name.
-        repeat: Which repeat, from 0.
-        results: What the runner wrote, one object a question.
-        counted: What the server counted meanwhile, by the keys of COUNTED.
-        right: Selected samples whose answer is the gold one.
-        abstained: Questions without a selected sample, or with one that states no answer.
-    """
-
-    contender: str
-    repeat: int
-    results: Sequence[Mapping[str, Any]]
-    counted: Mapping[str, int]
-    right: int
-    abstained: int
-    seconds: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "seconds", sum(one["seconds"] for one in self.results))
 
 
 def install(peer: Peer, cache: Path) -> tuple[Path, str]:
@@ -198,8 +176,10 @@ def counters(page: str) -> dict[str, int]:
     """The sums of COUNTED over all their labels, from the text of `/metrics`."""
     found = dict.fromkeys(COUNTED, 0)
     for line in page.splitlines():
-        for key, name in COUNTED.items():
-            if re.match(re.escape(name) + r"[{ ]", line) and not any(q in line for q in QUIET):
+        if any(quiet in line for quiet in QUIET):
+            continue
+        for key, (name, label) in COUNTED.items():
+            if re.match(re.escape(name) + r"[{ ]", line) and label in line:
                 found[key] += int(float(line.rsplit(" ", 1)[1]))
     return found
 
@@ -283,68 +263,23 @@ def all_runs(args: argparse.Namespace, pythons: Mapping[str, Path]) -> list[Run]
         httpx.Client(base_url=server.url, trust_env=False) as client,
     ):
         model = client.get("/v1/models").raise_for_status().json()["data"][0]["id"]
+        begun, took = time.monotonic(), 0.0
         for repeat in range(args.repeats):
+            if time.monotonic() - begun + took > args.at_most:
+                break
+            took = 0.0
             for name in order(list(able), repeat):
+                if repeat and able[name].once:
+                    continue
+                start = time.monotonic()
                 told = plan(able[name], server.url, model, args, args.seed + repeat)
                 results, counted = run(
                     told, pythons[name], Path(folder), lambda: client.get("/metrics").text
                 )
                 runs.append(Run(name, repeat, results, counted, *grade(results, problems)))
+                took += 0 if able[name].once else time.monotonic() - start
                 print(f"repeat {repeat}: {name}: {runs[-1].seconds:.1f} s, {counted}", flush=True)
     return runs
-
-
-def ratios(runs: Sequence[Run], name: str) -> list[float]:
-    """A contender's seconds over those of our plain vote, repeat by repeat."""
-    ours = {one.repeat: one.seconds for one in runs if one.contender == CONTENDERS[0].name}
-    return [one.seconds / ours[one.repeat] for one in runs if one.contender == name]
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Median and range; the value alone when all are equal."""
-    middle, low, high = (
-        f"{one:.{digits}f}" for one in (statistics.median(values), min(values), max(values))
-    )
-    return middle if low == high else f"{middle} ({low} to {high})"
-
-
-def row(runs: Sequence[Run], name: str, n: int) -> list[str]:
-    """A contender's figures: times and counts of one pass, votes of all."""
-    mine = [one for one in runs if one.contender == name]
-    everything = [result for one in mine for result in one.results]
-    returned = sum(result["returned"] or 0 for result in everything)
-    counts = [spread([one.counted[key] for one in mine], 0) for key in list(COUNTED)[:4]]
-    return [
-        name,
-        spread([one.seconds for one in mine], 1),
-        spread(ratios(runs, name), 2),
-        *counts,
-        f"{returned} of {n * len(everything)}",
-        f"{sum(one.right for one in mine)} of {len(everything)}",
-        str(sum(one.abstained for one in mine)),
-        str(sum(bool(result["error"]) for result in everything)),
-    ]
-
-
-HEADS = (
-    *("contender", "wall time, s", "ratio", "HTTP requests", "prompt tokens", "of them cached"),
-    *("completion tokens", "samples", "right", "no answer", "errors"),
-)
-
-
-def table(runs: Sequence[Run], n: int) -> str:
-    """The figures as a Markdown table."""
-    names = [one.name for one in CONTENDERS if any(run.contender == one.name for run in runs)]
-    lines = [HEADS, ["---"] * len(HEADS), *(row(runs, name, n) for name in names)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def errors(runs: Sequence[Run]) -> list[str]:
-    """Each error that a tool raised, as it came, with its number."""
-    every = [(run.contender, one["error"]) for run in runs for one in run.results if one["error"]]
-    return [
-        f"{name}, {every.count((name, text))} times: {text}" for name, text in dict.fromkeys(every)
-    ]
 
 
 def environments(cache: Path) -> tuple[dict[str, Path], dict[str, Any]]:
@@ -363,50 +298,6 @@ def environments(cache: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     return pythons, told
 
 
-def page(runs: Sequence[Run], told: Mapping[str, Any], command: str) -> str:
-    """The Markdown page of the results, without a reading of them."""
-    machine, settings = told["machine"], told["settings"]
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
-    peers = [
-        f"- {name} {one['version']}, {one['installed']}."
-        + (f" **Not compared:** {one['trouble']}" if one["trouble"] else "")
-        for name, one in told["peers"].items()
-    ]
-    return "\n".join(
-        [
-            "# Self-consistency beside other toolkits",
-            "",
-            f"`{command}`, {told['date']}; {machine['processor']}, {machine['cores']} cores; "
-            f"{versions}.",
-            "",
-            f"{settings['questions']} word problems x {settings['repeats']} repeats, N = "
-            f"{settings['n']}, temperature {settings['temperature']}, at most "
-            f"{settings['max_tokens']} tokens, seeds from {settings['seed']}, model {MODEL}.",
-            "",
-            table(runs, settings["n"]),
-            "",
-            "Times and counts: median (range) of one pass over the questions; the ratio is to "
-            f"`{CONTENDERS[0].name}` in the same repeat. Requests and tokens as the server counts "
-            "them. `right` and `no answer` over all repeats, read by `ttscale.answers` from the "
-            "sample each tool selected.",
-            "",
-            *(f"- {one.name}: {one.about}." for one in CONTENDERS),
-            *peers,
-            *(f"- Error of {line}" for line in errors(runs)),
-            "",
-        ]
-    )
-
-
-def write(runs: Sequence[Run], told: Mapping[str, Any], command: str, folder: Path) -> None:
-    """Write peers.md and peers.json, anew."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = folder / "peers.md"
-    text.write_text(page(runs, told, command), encoding="utf-8")
-    every = {**told, "command": command, "runs": [asdict(run) for run in runs]}
-    (folder / "peers.json").write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
@@ -418,6 +309,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--temperature", type=float, default=0.7)
     made.add_argument("--max-tokens", type=int, default=48)
     made.add_argument("--seed", type=int, default=0)
+    made.add_argument(
+        "--at-most", type=float, default=3600.0, help="seconds; no repeat that would end later"
+    )
     made.add_argument("--cache", type=Path, default=Path("~/.cache/ttscale/peers"))
     made.add_argument("--write", type=Path, default=RESULTS, help="folder, or `no`")
     return made
@@ -428,14 +322,17 @@ def main() -> None:
     args = parser().parse_args()
     pythons, peers = environments(args.cache.expanduser())
     runs = all_runs(args, pythons)
-    settings = {key: getattr(args, key) for key in ("questions", "repeats", "n", "temperature")}
-    settings |= {"max_tokens": args.max_tokens, "seed": args.seed}
+    named = ("questions", "n", "temperature", "max_tokens", "seed")
+    settings = {key: getattr(args, key) for key in named}
+    settings["model"] = MODEL
+    settings["repeats"] = 1 + max(one.repeat for one in runs)
     about = document((), {})
     told = {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": about["machine"],
+        "machine": {key: about["machine"][key] for key in ("processor", "cores")},
         "versions": about["versions"],
         "settings": settings,
+        "contenders": {one.name: one.about for one in CONTENDERS},
         "peers": peers,
     }
     command = f"python benchmarks/peers.py {' '.join(sys.argv[1:])}".strip()
