@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -333,6 +333,15 @@ def interrupting(word: str) -> Callable[[Prompt, int], str]:
     return script
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as a terminal's foreground has it; shells switch it off for what runs behind them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_keeps_what_was_finished(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -348,6 +357,7 @@ def test_interrupt_keeps_what_was_finished(
     assert "interrupted" in captured.err
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_engine_is_closed_also_after_an_interrupt() -> None:
     """Leaving early still leaves the engine's context."""
     closed: list[str] = []
