@@ -195,6 +195,8 @@ def without_ray(config: Config, path: Path) -> dict[Key, str]:
     return texts
 
 
+# vLLM's clients and Ray leave sockets of ZeroMQ to be closed by its finalisers, which warn
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.own_engine
 def test_two_workers_complete_a_pool_that_was_begun_without_ray(
     values: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -237,6 +239,8 @@ def is_full_and_written_once(pool: Pool, path: Path) -> None:
     assert kinds["sample"] == kinds["grade"] == 8 * 2 * 4
 
 
+# vLLM's clients and Ray leave sockets of ZeroMQ to be closed by its finalisers, which warn
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.own_engine
 def test_a_worker_without_the_plugin_ends_the_run(
     values: dict[str, object], tmp_path: Path
