@@ -121,12 +121,11 @@ def test_a_server_is_told_to_stop() -> None:
 @pytest.mark.engine
 def test_vllm_is_told_to_stop(engine: LocalEngine) -> None:
     """On the real engine the long samples are aborted, and the engine is free afterwards."""
-    raw = Prompt.raw(
-        "The answer is \\boxed{7}. Again: the answer is \\boxed{7}. Again: the answer is"
-    )
-    sampler = Sampler(temperature=0.2, max_tokens=600, stop=("}",), include_stop=True)
+    lines = ("Red, blue", "Green", "Yellow, black, white, pink, grey", "Brown, red, green")
+    raw = Prompt.raw("".join(f"{line}: \\boxed{{7}}\n" for line in lines))  # of any length
+    sampler = Sampler(temperature=0.9, max_tokens=120, stop=("}",), include_stop=True)
 
-    outcome = AdaptiveSelfConsistency(n=24, sampler=sampler, alpha=0.2).run(engine, raw, seed=2)
+    outcome = AdaptiveSelfConsistency(n=24, sampler=sampler, alpha=0.5).run(engine, raw, seed=2)
 
     assert outcome.spent.samples + outcome.spent.cancelled == 24
     assert outcome.spent.cancelled > 0
