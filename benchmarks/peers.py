@@ -36,6 +36,7 @@ from ttscale.answers import extract_answer
 from ttscale.bench.report import document
 from ttscale.evaluation import Problem, Task, word_problems
 from ttscale.serving.running import RunningServer
+from ttscale.strategies.seeds import later_seed
 
 RUNNER = Path(__file__).with_name("peers_runner.py")
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
@@ -53,7 +54,6 @@ Solution: 9 - 4 = 5 and 5 + 2 = 7. The answer is 7.
 # the server adds the tokens of the embedded model that end a line to its own end of text, for all.
 LINE_ENDS = {"eos_token_id": [2, 198, 1116]}
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-SEEDS = 1000  # between repeats: vLLM seeds the i-th sample of a request with seed + i
 SETTLE_SECONDS = 0.5  # the server's counters follow its answers
 QUIET = ('handler="/metrics"', 'handler="/health"')  # our own requests
 
@@ -206,7 +206,7 @@ def prompt(problem: Problem) -> str:
 
 
 def plan(
-    contender: Contender, url: str, model: str, args: argparse.Namespace, seed: int
+    contender: Contender, url: str, model: str, args: argparse.Namespace, seed: int | None
 ) -> dict[str, Any]:
     """What a runner is told."""
     first, *others = word_problems(args.questions + 1, args.seed).problems
@@ -283,7 +283,7 @@ def all_runs(args: argparse.Namespace, pythons: Mapping[str, Path]) -> list[Run]
                 if repeat and able[name].once:
                     continue
                 start = time.monotonic()
-                told = plan(able[name], server.url, model, args, args.seed + SEEDS * repeat)
+                told = plan(able[name], server.url, model, args, later_seed(args.seed, repeat))
                 results, counted = run(
                     told, pythons[name], Path(folder), lambda: client.get("/metrics").text
                 )
