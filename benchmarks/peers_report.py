@@ -115,7 +115,7 @@ def page(runs: Sequence[Run], told: Mapping[str, Any], command: str) -> str:
             "",
             f"{settings['questions']} word problems x {settings['repeats']} repeats, N = "
             f"{settings['n']}, temperature {settings['temperature']}, at most "
-            f"{settings['max_tokens']} tokens, seeds from {settings['seed']}, "
+            f"{settings['max_tokens']} tokens, seed {settings['seed']}, "
             f"model {settings['model']}.",
             "",
             table(runs, names, settings["n"]),
