@@ -6,11 +6,10 @@
 One `ttscale serve` of the embedded model answers them all. Each contender runs in a process of its
 own (benchmarks/peers_runner.py), the peers in virtual environments under --cache, made with pip on
 first use; a peer that cannot be installed is reported with pip's reason. All get the same system
-turn, questions, N, temperature and token limit, one question after the other; for all of them the
-server ends a sample at the end of its line. In each repeat the order is another (A B C, B C A,
-...), so that a warm prefix cache favours nobody, and one uncounted question goes in front. Requests
-and tokens are the server's own counters, read before and after. The selected samples are graded by
-one reader, `ttscale.answers`, whoever selected them.
+turn, questions, N, temperature and token limit, one question after the other. In each repeat the
+order is another (A B C, B C A, ...), so that a warm prefix cache favours nobody, and one uncounted
+question goes in front. Requests and tokens are the server's own counters, read before and after.
+The selected samples are graded by one reader, `ttscale.answers`, whoever selected them.
 """
 
 from __future__ import annotations
@@ -50,9 +49,6 @@ Question: Ben had 9 coins, gave away 4 and then found 2. How many coins does Ben
 Solution: 9 - 4 = 5 and 5 + 2 = 7. The answer is 7.
 
 """
-# A sample ends at a line's end, as the worked examples do: not every tool can send a stop text, so
-# the server adds the tokens of the embedded model that end a line to its own end of text, for all.
-LINE_ENDS = {"eos_token_id": [2, 198, 1116]}
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 SETTLE_SECONDS = 0.5  # the server's counters follow its answers
 QUIET = ('handler="/metrics"', 'handler="/health"')  # our own requests
@@ -256,13 +252,6 @@ def run(told: Mapping[str, Any], python: Path, folder: Path, read: Callable[[], 
     return json.loads(result.read_text(encoding="utf-8")), counted
 
 
-def serve(folder: str, seed: int) -> list[str]:
-    """Arguments of `ttscale serve`; what it reads stands in `folder`."""
-    config = Path(folder) / "generation_config.json"
-    config.write_text(json.dumps(LINE_ENDS), encoding="utf-8")
-    return [MODEL, "--seed", str(seed), "--generation-config", folder]
-
-
 def all_runs(args: argparse.Namespace, pythons: Mapping[str, Path]) -> list[Run]:
     """Every contender whose Python is in `pythons`, in every repeat."""
     able = {one.name: one for one in CONTENDERS if one.name in pythons}
@@ -270,7 +259,7 @@ def all_runs(args: argparse.Namespace, pythons: Mapping[str, Path]) -> list[Run]
     runs: list[Run] = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        RunningServer(serve(folder, args.seed), environment=ENVIRONMENT) as server,
+        RunningServer([MODEL, "--seed", str(args.seed)], environment=ENVIRONMENT) as server,
         httpx.Client(base_url=server.url, trust_env=False) as client,
     ):
         model = client.get("/v1/models").raise_for_status().json()["data"][0]["id"]
