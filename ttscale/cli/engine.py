@@ -6,12 +6,15 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttscale import models
 from ttscale.engines import Engine
 from ttscale.engines.batch import BatchEngine
 from ttscale.errors import EngineError, ModelNotFound
+
+if TYPE_CHECKING:
+    from ttscale.engines import ServerEngine
 
 API_KEY = "TTSCALE_API_KEY"
 """Environment variable with the key of the servers; a flag would show in the list of processes."""
@@ -43,10 +46,7 @@ def factory_of(args: argparse.Namespace, otherwise: EngineFactory) -> EngineFact
     urls: Sequence[str] = args.base_url or ()
     if not urls:
         return otherwise
-    from ttscale.engines import ServerEngine
-
-    key = os.environ.get(API_KEY) or None
-    return lambda model: ServerEngine(urls, model, api_key=key)
+    return lambda model: _servers(urls, model)
 
 
 def first_model(urls: Sequence[str]) -> str:
@@ -56,13 +56,18 @@ def first_model(urls: Sequence[str]) -> str:
         ModelNotFound: None of them answers.
         InvalidInput: None of them names one.
     """
-    from ttscale.engines import ServerEngine
-
     try:
-        with ServerEngine(urls, api_key=os.environ.get(API_KEY) or None) as engine:
+        with _servers(urls) as engine:
             return engine.model
     except EngineError as error:
         raise ModelNotFound(str(error)) from error
+
+
+def _servers(urls: Sequence[str], model: str | None = None) -> ServerEngine:
+    """The engine of these servers, with the key of the environment."""
+    from ttscale.engines import ServerEngine
+
+    return ServerEngine(urls, model, api_key=os.environ.get(API_KEY) or None)
 
 
 def ray_engine(
