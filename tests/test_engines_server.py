@@ -30,6 +30,7 @@ ESAMP_KEYS = {
     "esamp_distiller": "ridge",
     "esamp_fusion": "mix",
     "esamp_gate": 1,
+    "esamp_hold_eos": 1,
     "esamp_seed": 0,
 }
 

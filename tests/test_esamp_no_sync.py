@@ -11,6 +11,7 @@ import gc
 import pytest
 import torch
 
+from ttscale.esamp.endings import Endings
 from ttscale.esamp.groups import Groups, Row
 from ttscale.esamp.settings import DISTILLERS, FUSIONS, ESamp
 
@@ -41,6 +42,18 @@ def test_a_step_reads_no_value_from_the_device(distiller: str) -> None:
         groups.learn(plan, pending)
 
     assert [tuple(states.shape) for _, states in mixed] == [(7, HIDDEN)]
+
+
+def test_holding_the_end_reads_no_value_from_the_device() -> None:
+    """Nor do the end tokens' logits wait, once the head is known."""
+    meta = torch.device("meta")
+    head = torch.empty(50, HIDDEN, device=meta)
+    logits, change = torch.empty(7, 50, device=meta), torch.empty(7, HIDDEN, device=meta)
+    endings = Endings([1, 2], meta, lambda: head)
+    for _ in range(3):
+        endings.hold(logits, change, torch.empty(7, 1, device=meta))
+
+    assert not endings.needs_reference()
 
 
 def test_the_guard_catches_a_read() -> None:

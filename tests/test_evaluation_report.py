@@ -184,6 +184,19 @@ def test_two_samplers_of_one_script_show_no_difference(tmp_path: Path) -> None:
     assert all(claim.interval.value == pytest.approx(0.0) for claim in task.claims)
 
 
+def test_families_are_compared_at_temperatures_of_both_alone(tmp_path: Path) -> None:
+    """A baseline drawn at more temperatures than another sampler is not averaged over them all."""
+    drawn = ("vanilla", "0.5,1.5", SCRIPT), ("min-p", "1.5", ["no answer"])
+    for sampler, heats, script in drawn:
+        argv = ["eval", "--task", questions(tmp_path), "--n", "4", "--out", str(tmp_path / "out")]
+        argv += ["--sampler", sampler, "--temperatures", heats, "--model", "scripted"]
+        assert main([*argv, "--no-report"], on(ScriptedEngine(script))) == 0
+    (task,) = summarise(read_pool(tmp_path / "out" / NAME), None, 100).tasks
+    (right,) = (arm.figures["pass@1"].value for arm in task.arms if arm.sampler == "vanilla@1.5")
+    (claim,) = (claim for claim in task.claims if claim.figure == "pass@1")
+    assert claim.interval.value == pytest.approx(-right)
+
+
 class Balance(HTMLParser):
     """Collects tags and refuses those that do not close in order."""
 

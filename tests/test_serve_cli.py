@@ -55,7 +55,8 @@ def test_every_setting_of_esamp_has_a_flag() -> None:
     """All of them travel as one set of defaults."""
     _, environment = launched(
         *("--esamp-beta", "1", "--esamp-scope", "shared", "--esamp-distiller", "swiglu"),
-        *("--esamp-fusion", "noise", "--esamp-seed", "3", "--no-esamp-gate"),
+        *("--esamp-fusion", "noise", "--esamp-seed", "3"),
+        *("--no-esamp-gate", "--no-esamp-hold-eos"),
         "--esamp-share-groups",
     )
     flags = vars(build_parser().parse_args(["serve"]))
@@ -67,6 +68,7 @@ def test_every_setting_of_esamp_has_a_flag() -> None:
         "esamp_fusion": "noise",
         "esamp_seed": 3,
         "esamp_gate": False,
+        "esamp_hold_eos": False,
     }
     assert {KEY_PREFIX + field.name for field in fields(ESamp)} <= flags.keys()
     assert environment[callers.SHARE_GROUPS] == "1"

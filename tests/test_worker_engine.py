@@ -98,6 +98,25 @@ def test_the_same_seed_draws_the_same_sample(engine: LocalEngine) -> None:
     assert first != other
 
 
+def test_samples_share_the_cache_of_a_short_prompt(engine: LocalEngine) -> None:
+    """Of a prompt shorter than vLLM's blocks on a CPU, the second sample reads only the end."""
+
+    async def cached(prompt: str) -> list[int]:
+        from vllm import SamplingParams
+        from vllm.inputs.engine import tokens_input
+
+        ids = engine._tokenizer.encode(prompt)
+        assert 64 < len(ids) < 128
+        found = []
+        for place in range(2):
+            one = SamplingParams(max_tokens=1, seed=place)
+            stream = engine._llm.generate(tokens_input(ids), one, f"test-{uuid.uuid4().hex}")
+            found += [step.num_cached_tokens async for step in stream]
+        return found
+
+    assert _run(lambda: cached("seven little owls " * 20)) == [0, 64]
+
+
 def test_seeded_prompts_that_exceed_a_step_are_drawn(engine: LocalEngine) -> None:
     """More prompt tokens than one step takes, all seeded: a CPU engine must not cut them."""
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from vllm.v1.sample.logits_processor.interface import BatchUpdate, MoveDirectionality
 
+from ttscale.esamp.endings import Endings
 from ttscale.worker import processor as processor_module
 from ttscale.worker.processor import ESampProcessor
 from ttscale.worker.request import admit
@@ -102,6 +103,34 @@ def test_only_decode_rows_of_requests_that_ask_are_mixed(worker: Worker) -> None
 
     assert changed_rows(hL, logits) == [2]
     assert worker.steps_trained == 2
+
+
+@pytest.mark.parametrize(
+    ("plain_head", "hold", "projections"),
+    [(True, 1, 1), (False, 1, 2), (True, 0, 1), (False, 0, 1)],
+)
+def test_ends_are_held_without_a_projection_where_the_head_is_a_matrix(
+    worker: Worker, plain_head: bool, hold: int, projections: int
+) -> None:
+    """Elsewhere the reference is projected too; a request that does not ask pays nothing."""
+    end = 3
+    find = (lambda: HEAD) if plain_head else (lambda: None)
+    worker.runtime = Runtime(
+        HIDDEN, torch.device("cpu"), endings=Endings([end], torch.device("cpu"), find)
+    )
+    params = admitted(beta=4.0, extra={"esamp_hold_eos": hold})
+    worker.add((0, "a", params, [5]), (1, "b", plain(), [5]), size=2)
+    gains = []
+    for seed in range(20):
+        worker.projected.clear()
+        hL, logits = worker.step(2, seed)
+        change = logits - hL @ HEAD.T
+        assert len(worker.projected) == projections
+        assert torch.allclose(change[1], torch.zeros(VOCABULARY), atol=1e-5)
+        other = int(logits[0].index_fill(0, torch.tensor(end), -torch.inf).argmax())
+        gains.append(float(change[0, end] - change[0, other]))
+
+    assert (max(gains) <= 1e-4) == bool(hold)
 
 
 def test_a_request_starts_to_decode_with_its_first_token(worker: Worker) -> None:

@@ -131,6 +131,11 @@ def _add_serve(commands: argparse._SubParsersAction[Parser]) -> None:
         help="whether the push waits until the distiller knows something",
     )
     group.add_argument(
+        "--esamp-hold-eos",
+        action=argparse.BooleanOptionalAction,
+        help="whether the push may not make the end of a sample likelier",
+    )
+    group.add_argument(
         "--esamp-share-groups",
         action="store_true",
         help="let different callers share a distiller: groups of one name, and scope shared",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from ttscale.esamp.bank import NON_FINITE, Bank, Counts, Pending, Rows
 from ttscale.esamp.clock import Clock
 from ttscale.esamp.distiller import Distiller
+from ttscale.esamp.endings import Head
 from ttscale.esamp.fusion import FUSION_CODES
 from ttscale.esamp.ridge import RidgeDistiller
 from ttscale.esamp.settings import ESamp
@@ -36,9 +37,6 @@ MAX_UNREAD = 256  # closed groups whose counters are still on the device
 NO_ROOM = "no_room"
 NO_HEAD = "no_head"
 EXCEPTION = "exception"
-
-Head = Callable[[], Tensor | None]
-"""The LM head's matrix (vocabulary, hidden); None where logits are not a product with one."""
 
 GroupKey = tuple[str, str]  # (name of the group, kind of distiller)
 

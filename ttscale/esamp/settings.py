@@ -16,6 +16,7 @@ LATENT_DISTILLERS = ("ridge", "swiglu")
 DISTILLERS = (*LATENT_DISTILLERS, "vocab")
 """Those that learn the state itself, then the ablation that learns the tokens' distribution."""
 FUSIONS = ("mix", "subtract", "noise")
+FLAGS = ("gate", "hold_eos")
 KEY_PREFIX = "esamp_"
 MAX_GROUP_LENGTH = 128
 _GROUP = re.compile(r"[A-Za-z0-9._:-]+")
@@ -40,6 +41,8 @@ class ESamp:
         gate: Whether the push waits until the distiller knows something: it is off while the
             group's relative error is 1 or more (predicting zero is as good), full at 0.8 and below,
             and linear between. Without it every row is pushed from the first step, as in the paper.
+        hold_eos: Whether the push may not make the end of a sample likelier: no end token gains on
+            the likeliest other one. Without it the end is pushed like any token, as in the paper.
 
     Raises:
         InvalidInput: A value is outside its legal range.
@@ -52,6 +55,7 @@ class ESamp:
     fusion: str = "mix"
     seed: int = 0
     gate: bool = True
+    hold_eos: bool = True
 
     def __post_init__(self) -> None:
         _check.number("esamp_beta", self.beta, *BETA_RANGE)
@@ -59,7 +63,9 @@ class ESamp:
         _check.choice("esamp_distiller", self.distiller, DISTILLERS)
         _check.choice("esamp_fusion", self.fusion, FUSIONS)
         _check.integer("esamp_seed", self.seed, 0, 2**31 - 1)
-        object.__setattr__(self, "gate", _check.flag("esamp_gate", self.gate))
+        for name in FLAGS:
+            flag = _check.flag(KEY_PREFIX + name, getattr(self, name))
+            object.__setattr__(self, name, flag)
         if self.group is not None:
             self._check_group(self.group)
 
@@ -81,7 +87,7 @@ class ESamp:
     def to_keys(self) -> dict[str, str | int | float]:
         """The flat request keys (`vllm_xargs`, `SamplingParams.extra_args`) of these settings."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values["gate"] = int(self.gate)  # servers take texts and numbers only
+        values |= {name: int(getattr(self, name)) for name in FLAGS}  # servers take no booleans
         return {KEY_PREFIX + name: value for name, value in values.items() if value is not None}
 
     @classmethod

@@ -111,7 +111,7 @@ def claims(board: Board, measures: Measures, drawn: stats.Ints, seed: int) -> tu
         if swept and "pass@1" in measures.values:
             found += _frontier_claims(base, family, measures, drawn)
         else:
-            found += _point_claims(base, family, measures, drawn, seed)
+            found += _point_claims(*_shared(board, base, family), measures, drawn, seed)
     corrected = stats.holm([claim.p for claim in found])
     return tuple(replace(c, p_holm=p) for c, p in zip(found, corrected, strict=True))
 
@@ -142,10 +142,23 @@ def _frontier_claims(
     return found
 
 
+def _shared(board: Board, base: Named, other: Named) -> tuple[Named, Named]:
+    """Both families at the temperatures that both were drawn at."""
+    heats = [{board.arms[place].temperature for place in family[1]} for family in (base, other)]
+    both = heats[0] & heats[1]
+    left, right = (
+        (name, [place for place in places if board.arms[place].temperature in both])
+        for name, places in (base, other)
+    )
+    return left, right
+
+
 def _point_claims(
     base: Named, other: Named, measures: Measures, drawn: stats.Ints, seed: int
 ) -> list[Claim]:
-    """The figures themselves, averaged over the temperatures of each family."""
+    """The figures themselves, averaged over the temperatures that both families were drawn at."""
+    if not other[1]:
+        return []
     names = [name for name in COMPARED[:3] if name in measures.values]
     names += [name for name in DIVERSITY if name in measures.values][:1]
     found = []

@@ -133,13 +133,10 @@ def cost_of(pool: Pool, task: str, sampler: str, prices: Prices | None = None) -
     read, written = sum(draw.prompt_tokens for draw in draws), _written(samples, draws)
     seconds = covered((s.at - s.seconds, s.at) for s in samples)
     model_flop, esamp_flop = _operations(pool, sampler, draws, read + written)
-    chosen = [c for c in pool.selections.values() if (c.task, c.sampler) == (task, sampler)]
-    judge_read = sum(c.prompt_tokens for c in chosen)
-    judge_wrote = sum(c.completion_tokens for c in chosen)
-    judge_seconds = covered((c.at - c.seconds, c.at) for c in chosen)
+    judge = _judging(pool, task, sampler)
     money = None
     if prices is not None and prices.known:
-        total = (read + judge_read, written + judge_wrote, seconds + judge_seconds)
+        total = (read + judge.read, written + judge.written, seconds + judge.seconds)
         money = prices.of(*total)
     return Cost(
         samples=len(samples),
@@ -154,14 +151,34 @@ def cost_of(pool: Pool, task: str, sampler: str, prices: Prices | None = None) -
         model_flop=model_flop,
         esamp_flop=esamp_flop,
         money=money,
-        judged=sum(c.judged for c in chosen),
-        judge_prompt_tokens=judge_read,
-        judge_completion_tokens=judge_wrote,
-        judge_seconds=judge_seconds,
+        judged=judge.samples,
+        judge_prompt_tokens=judge.read,
+        judge_completion_tokens=judge.written,
+        judge_seconds=judge.seconds,
         explored=len(explored),
         begun_again=len(again),
         lost_distillers=len(again | (interrupted & explored)),
         replicas=_by_replica(draws),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judging:
+    """What the judges of one sampler's samples drew."""
+
+    samples: int
+    read: int
+    written: int
+    seconds: float
+
+
+def _judging(pool: Pool, task: str, sampler: str) -> _Judging:
+    chosen = [c for c in pool.selections.values() if (c.task, c.sampler) == (task, sampler)]
+    return _Judging(
+        sum(c.judged for c in chosen),
+        sum(c.prompt_tokens for c in chosen),
+        sum(c.completion_tokens for c in chosen),
+        covered((c.at - c.seconds, c.at) for c in chosen),
     )
 
 

@@ -98,7 +98,14 @@ class Family:
 
 
 ESAMP_DEFAULTS: Settings = MappingProxyType(
-    {"beta": 0.25, "distiller": "ridge", "scope": "prompt", "fusion": "mix", "gate": 1}
+    {
+        "beta": 0.25,
+        "distiller": "ridge",
+        "scope": "prompt",
+        "fusion": "mix",
+        "gate": 1,
+        "hold_eos": 1,
+    }
 )
 
 

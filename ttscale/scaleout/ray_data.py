@@ -100,7 +100,7 @@ class RayData:
         address: str | None = None,
         concurrency: int = 8,
         max_model_len: int = 2048,
-        max_num_seqs: int = 64,
+        max_num_seqs: int = 256,
         progress: Callable[[str], None] = models.to_stderr,
         **vllm_args: Any,
     ) -> None:

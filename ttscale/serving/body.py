@@ -58,6 +58,7 @@ class Options(BaseModel):
     scope: str | None = None
     group: str | None = None
     gate: bool | None = None
+    hold_eos: bool | None = None
     fire_temperature: float | None = None
     verifier: Annotated[
         str | None, Field(description=f"Scores the samples: {', '.join(VERIFIERS)}.")
@@ -212,7 +213,7 @@ def _esamp(options: Options, extra: Mapping[str, Any], facts: Facts) -> ESamp | 
     """ESamp's settings: of `ttscale`, else of `vllm_xargs`, else the server's, else the default."""
     asked = {
         f"{KEY_PREFIX}{name}": value
-        for name in ("beta", "distiller", "fusion", "scope", "group", "gate")
+        for name in ("beta", "distiller", "fusion", "scope", "group", "gate", "hold_eos")
         if (value := getattr(options, name)) is not None
     }
     own = {**{k: v for k, v in extra.items() if k.startswith(KEY_PREFIX)}, **asked}

@@ -63,7 +63,7 @@ class LocalEngine:
         *,
         dtype: str = "auto",
         max_model_len: int = 2048,
-        max_num_seqs: int = 64,
+        max_num_seqs: int = 256,
         eager: bool | None = None,
         progress: Callable[[str], None] = models.to_stderr,
         **vllm_args: Any,

@@ -1,4 +1,4 @@
-"""The LM head as a matrix, for the distiller that learns through it."""
+"""The LM head as a matrix, and the tokens that end a sample."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ _TOLERANCE = 5e-2  # of the logits' spread; half precision is within it
 
 
 def why_no_head(vllm_config: Any, esamp: ESamp | None) -> str | None:
-    """Why this engine cannot run the distiller that is asked for; None if it can.
+    """Why this engine cannot run the distiller that is asked for; None if it can."""
+    return why_not_plain(vllm_config) if esamp is not None and esamp.distiller == "vocab" else None
+
+
+def why_not_plain(vllm_config: Any) -> str | None:
+    """Why logits are not the product with one matrix; None where nothing says so.
 
     What the configuration does not tell is found by `plain_head`, in the worker.
     """
-    if esamp is None or esamp.distiller != "vocab":
-        return None
     if vllm_config.parallel_config.tensor_parallel_size > 1:
         return "its head is split over tensor parallel ranks"
     if vllm_config.lora_config is not None:
@@ -55,3 +58,14 @@ def plain_head(model: Any, hidden: int, vocabulary: int) -> Tensor | None:
     expected = (states @ head.T).float()
     error = (logits.float() - expected).abs().amax(dim=1)
     return head if bool((error <= _TOLERANCE * expected.std(dim=1)).all()) else None
+
+
+def end_tokens(model_config: Any) -> tuple[int, ...]:
+    """Ids of the tokens that end a sample by the model's own account, in rising order."""
+    told = [
+        getattr(model_config.hf_text_config, "eos_token_id", None),
+        (model_config.try_get_generation_config() or {}).get("eos_token_id"),
+    ]
+    ids = {one for some in told for one in (some if isinstance(some, list | tuple) else [some])}
+    size = model_config.get_vocab_size()
+    return tuple(sorted(one for one in ids if isinstance(one, int) and 0 <= one < size))

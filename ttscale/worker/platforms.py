@@ -11,6 +11,7 @@ from ttscale.errors import MissingDependency
 
 CPU_KV_CACHE_GIB = "2"
 CPU_BATCHED_TOKENS = 2048
+CPU_BLOCK = 32
 FEW_CORES = 2
 
 
@@ -41,6 +42,9 @@ def platform_settings(dtype: str, eager: bool | None, max_model_len: int) -> dic
         # the request's generator, and torch's CPU generator has no offset
         settings["enable_chunked_prefill"] = False
         settings["max_num_batched_tokens"] = max(max_model_len, CPU_BATCHED_TOKENS)
+        # samples share the whole blocks of their prompt; vLLM's 128 tokens on a CPU are longer than
+        # most questions, so that each of n samples would read the prompt again
+        settings["block_size"] = CPU_BLOCK
     return settings
 
 

@@ -14,7 +14,7 @@ import torch
 
 from ttscale.esamp.settings import LATENT_DISTILLERS
 from ttscale.worker.callers import with_defaults
-from ttscale.worker.head import plain_head, why_no_head
+from ttscale.worker.head import end_tokens, plain_head, why_no_head, why_not_plain
 from ttscale.worker.parallel import keep_together
 from ttscale.worker.request import admit, read_keys
 from ttscale.worker.runtime import open_runtime, runtime_of
@@ -213,7 +213,13 @@ def _gives_first_layer(model_config: Any) -> bool:
 def capture(model: Any, vllm_config: Any) -> None:
     """Make `model` return `cat([hL, h1])`, and mix in its `compute_logits`."""
     sizes = vllm_config.model_config.get_hidden_size(), vllm_config.model_config.get_vocab_size()
-    runtime = open_runtime(vllm_config, head=lambda: plain_head(model, *sizes))
+
+    @functools.cache
+    def head() -> torch.Tensor | None:
+        plain = why_not_plain(vllm_config) is None
+        return plain_head(model, *sizes) if plain else None
+
+    runtime = open_runtime(vllm_config, head, end_tokens(vllm_config.model_config))
     model.set_aux_hidden_state_layers((FIRST_LAYER,))
     forward, compute_logits = model.forward, model.compute_logits
 

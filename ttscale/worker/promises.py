@@ -104,7 +104,7 @@ def fused_logits_are_equation_7(bench: Bench) -> Finding:
     for distiller in LATENT_DISTILLERS:
         steps: list[dict[str, Tensor]] = []
         with recorded(bench, steps):
-            asked = {**BETA, "esamp_distiller": distiller, "esamp_gate": 0}
+            asked = {**BETA, "esamp_distiller": distiller, "esamp_gate": 0, "esamp_hold_eos": 0}
             bench.generate(PROMPTS[:1], [_sampled(n=4, max_tokens=12, extra_args=asked)])
         worst[distiller] = max(_distance(step, weight) for step in steps)
     dtype = next(iter(bench.llm.apply_model(lambda model: model.lm_head.weight.dtype)))

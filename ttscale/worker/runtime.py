@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ttscale.esamp.bank import Pending
+from ttscale.esamp.endings import Endings, Head
 from ttscale.esamp.fusion import keep_mask
-from ttscale.esamp.groups import GroupKey, Groups, Head, Plan, Row
+from ttscale.esamp.groups import GroupKey, Groups, Plan, Row
 from ttscale.esamp.transfer import on_device
 from ttscale.worker.request import Asked, read_admitted
 from ttscale.worker.rows import StepRow, placed
@@ -48,6 +49,7 @@ class Runtime:
         whole: Whether logits must be projected for all rows of a step together, since the
             projection finds each row's LoRA adapter by its place.
         head: The LM head, for distillers that learn through it; see `head.plain_head`.
+        endings: The model's end tokens, which the push may not make likelier.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Runtime:
         *,
         whole: bool = False,
         head: Head | None = None,
+        endings: Endings | None = None,
     ) -> None:
         self.groups = Groups(hidden, device, head=head)
         self.rows: Mapping[int, StepRow] = {}
@@ -66,7 +69,8 @@ class Runtime:
         self._whole = whole
         self._batch_size = 0
         self._armed = False
-        self._planned: tuple[object, Plan] | None = None
+        self._endings = endings
+        self._planned: tuple[object, Plan, Tensor | None] | None = None
         self._filtered: tuple[object, _Filtered | None] | None = None
         self._delta: tuple[_Filtered, Tensor] | None = None
         self._faults = 0
@@ -114,12 +118,24 @@ class Runtime:
         How often it projects depends on the rows alone, never on a fault: every projection is a
         collective operation of all tensor parallel ranks.
         """
-        plan = self._plan()
+        plan, holds = self._plan()
         mixed, pending = self._mix(plan, h1, hL)
         logits = project(mixed)
+        if self._endings is not None and holds is not None:
+            reference = project(hL) if self._endings.needs_reference() else None
+            if logits is not None:  # None on a rank that does not sample
+                self._hold(plan, partial(self._endings.hold, logits, mixed - hL, holds, reference))
         self._keep_deltas(logits, hL, project)
         self._learn(plan, pending)
         return logits
+
+    def _hold(self, plan: Plan, hold: Callable[[], None]) -> None:
+        """Take back what the push added to the end tokens' logits."""
+        try:
+            with self.groups.clock.phase("mix"):
+                hold()
+        except Exception:  # noqa: BLE001 - as in `_mix`
+            self._break_off(plan)
 
     def _mix(self, plan: Plan, h1: Tensor, hL: Tensor) -> tuple[Tensor, Sequence[Pending]]:
         """The states to project, and what is left to learn from; a fault leaves hL and nothing."""
@@ -162,14 +178,28 @@ class Runtime:
             log.exception("ESamp step failed; its groups sample plainly from now on")
         self._faults += 1
 
-    def _plan(self) -> Plan:
-        """The plan of this step; laid out anew only when rows or groups have changed."""
+    def _plan(self) -> tuple[Plan, Tensor | None]:
+        """The plan of this step and the rows whose end is held, (rows, 1), None for no row.
+
+        Laid out anew only when rows or groups have changed.
+        """
         live = [(i, r) for i, r in self.rows.items() if r.asked.esamp is not None and r.decodes]
-        signature = (self.groups.version, tuple((i, r.trains, r.asked) for i, r in live))
+        signature = (
+            self.groups.version,
+            self._batch_size,
+            tuple((i, r.trains, r.asked) for i, r in live),
+        )
         if self._planned is None or self._planned[0] != signature:
             rows = [self._row(index, row) for index, row in live]
-            self._planned = (signature, self.groups.plan(rows))
-        return self._planned[1]
+            self._planned = (signature, self.groups.plan(rows), self._held(live))
+        return self._planned[1:]
+
+    def _held(self, live: Sequence[tuple[int, StepRow]]) -> Tensor | None:
+        held = {i for i, r in live if r.asked.esamp is not None and r.asked.esamp.hold_eos}
+        if self._endings is None or not held:
+            return None
+        marks = [[float(place in held)] for place in range(self._batch_size)]
+        return on_device(marks, self._device, torch.float32)
 
     @staticmethod
     def _row(index: int, row: StepRow) -> Row:
@@ -248,11 +278,13 @@ def runtime_of(vllm_config: Any) -> Runtime | None:
     return _runtimes.get(id(vllm_config))
 
 
-def open_runtime(vllm_config: Any, head: Head | None = None) -> Runtime:
+def open_runtime(vllm_config: Any, head: Head, end_tokens: Sequence[int]) -> Runtime:
     """Make the runtime of the engine that `vllm_config` belongs to; it ends with the config."""
     hidden = vllm_config.model_config.get_hidden_size()
     device = torch.device(vllm_config.device_config.device)
-    runtime = Runtime(hidden, device, whole=vllm_config.lora_config is not None, head=head)
+    endings = Endings(end_tokens, device, head) if end_tokens else None
+    whole = vllm_config.lora_config is not None
+    runtime = Runtime(hidden, device, whole=whole, head=head, endings=endings)
     _runtimes[id(vllm_config)] = runtime
     weakref.finalize(vllm_config, _runtimes.pop, id(vllm_config), None)
     return runtime

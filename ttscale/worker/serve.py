@@ -25,7 +25,7 @@ PLUGINS = "VLLM_PLUGINS"
 ENDPOINT_GROUP = "vllm.endpoint_plugins"
 NEEDED_GROUPS = ("vllm.general_plugins", ENDPOINT_GROUP, "vllm.logits_processors")
 OPT_IN = {"lora_hf_hub_resolver"}  # asks to be named; being installed is not enough
-MODEL_OPTIONS = ("dtype", "enforce_eager", "enable_chunked_prefill")
+MODEL_OPTIONS = ("dtype", "enforce_eager", "enable_chunked_prefill", "block_size")
 
 
 def check_installed() -> None:
