@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ttscale.esamp.endings import Head
 from ttscale.esamp.groups import (
     EXCEPTION,
     LEDGER_SIZE,
@@ -12,7 +13,6 @@ from ttscale.esamp.groups import (
     NO_ROOM,
     GroupKey,
     Groups,
-    Head,
     Row,
 )
 from ttscale.esamp.settings import DISTILLERS, ESamp
