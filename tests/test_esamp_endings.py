@@ -97,6 +97,20 @@ def test_the_head_is_asked_for_once() -> None:
     assert calls == [1]
 
 
+def test_end_tokens_may_be_known_later() -> None:
+    """The tokenizer's own end token is told by the first request; it is held like the others."""
+    head, reference, mixed = pushed(0)
+    endings = Endings([], CPU, lambda: head)
+    assert not endings.known
+    endings.add(ENDS[1])
+    endings.add(*ENDS)
+    found = mixed @ head.T
+    endings.hold(found, mixed - reference, torch.ones(len(mixed), 1))
+
+    assert endings.known
+    assert torch.equal(found, held(0)[2])
+
+
 def test_a_sample_does_not_end_because_it_went_on() -> None:
     """The case that made the rule: what was said often is pushed down, the end with it.
 

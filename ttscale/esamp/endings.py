@@ -23,15 +23,29 @@ class Endings:
     """The end tokens of a model, and what the push does to their logits.
 
     Args:
-        tokens: Ids of the end tokens, at least one.
+        tokens: Ids of the end tokens, as far as they are known.
         device: Where the logits are.
         head: The LM head, asked for once. Without a matrix the reference's logits are needed.
     """
 
     def __init__(self, tokens: Sequence[int], device: torch.device, head: Head) -> None:
-        self._tokens = on_device(list(tokens), device, torch.long)
+        self._ids: tuple[int, ...] = ()
+        self._device = device
         self._find = head
         self._head: tuple[Tensor | None, Tensor | None] | None = None
+        self.add(*tokens)
+
+    def add(self, *tokens: int) -> None:
+        """Hold these tokens, too."""
+        ids = tuple(sorted({*self._ids, *tokens}))
+        if ids != self._ids:
+            self._ids, self._head = ids, None
+            self._tokens = on_device(list(ids), self._device, torch.long)
+
+    @property
+    def known(self) -> bool:
+        """Whether there is any token to hold."""
+        return bool(self._ids)
 
     def needs_reference(self) -> bool:
         """Whether `hold` has to be given the reference's logits."""

@@ -85,8 +85,14 @@ class Runtime:
             asked = read_admitted(params) if params is not None else None
             if asked is not None and asked.esamp is not None:
                 self.groups.join(request_id, asked.group, asked.esamp)
+                self._know_end(getattr(params, "eos_token_id", None))
         for request_id in sorted(scheduled.finished_req_ids - new.keys()):
             self.groups.leave(request_id)
+
+    def _know_end(self, token: int | None) -> None:
+        """The tokenizer's own end token, which a model's configuration may leave out."""
+        if self._endings is not None and token is not None:
+            self._endings.add(token)
 
     def place(self, batch: Any, prompt_lengths: Sequence[int]) -> None:
         """V2, before the logits of a step are made; see `rows.placed`."""
@@ -121,7 +127,7 @@ class Runtime:
         plan, holds = self._plan()
         mixed, pending = self._mix(plan, h1, hL)
         logits = project(mixed)
-        if self._endings is not None and holds is not None:
+        if self._endings is not None and self._endings.known and holds is not None:
             reference = project(hL) if self._endings.needs_reference() else None
             if logits is not None:  # None on a rank that does not sample
                 self._hold(plan, partial(self._endings.hold, logits, mixed - hL, holds, reference))
@@ -282,8 +288,8 @@ def open_runtime(vllm_config: Any, head: Head, end_tokens: Sequence[int]) -> Run
     """Make the runtime of the engine that `vllm_config` belongs to; it ends with the config."""
     hidden = vllm_config.model_config.get_hidden_size()
     device = torch.device(vllm_config.device_config.device)
-    endings = Endings(end_tokens, device, head) if end_tokens else None
     whole = vllm_config.lora_config is not None
+    endings = Endings(end_tokens, device, head)
     runtime = Runtime(hidden, device, whole=whole, head=head, endings=endings)
     _runtimes[id(vllm_config)] = runtime
     weakref.finalize(vllm_config, _runtimes.pop, id(vllm_config), None)
