@@ -108,3 +108,18 @@ def test_a_masked_token_is_never_kept_by_the_filter() -> None:
     mask = keep_mask(logits, torch.tensor([5]), torch.tensor([1.0]), torch.tensor([0.0]))
 
     assert mask.tolist() == [[False, False, True, False, True, False]]
+
+
+@pytest.mark.parametrize("min_p", [0.0, 0.02])
+@pytest.mark.parametrize("top_k", [(0, 0, 0, 0, 0), (1, 3, 7, 0, 7), (40, 2, 2, 5, 16)])
+def test_without_a_nucleus_the_same_tokens_are_kept_unsorted(
+    top_k: tuple[int, ...], min_p: float
+) -> None:
+    """Told that no row has a top_p, the filter need not sort, and keeps what it kept, ties too."""
+    draw = torch.Generator().manual_seed(3)
+    logits = torch.randint(-9, 9, (ROWS, VOCABULARY), generator=draw) / 2
+    logits[:, 5:9] = -torch.inf
+    settings = torch.tensor(top_k), torch.ones(ROWS), torch.full((ROWS,), min_p)
+    sorted_out = keep_mask(logits, *settings)
+
+    assert torch.equal(keep_mask(logits, *settings, most=max(top_k)), sorted_out)

@@ -33,7 +33,9 @@ def directions(hL: Tensor, predicted: Tensor, codes: Tensor, noise: Tensor | Non
     return torch.where((codes == FUSION_CODES["noise"]).unsqueeze(1), noise * length, chosen)
 
 
-def keep_mask(logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
+def keep_mask(
+    logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, most: int | None = None
+) -> Tensor:
     """Which tokens survive min-p, then top-k, then top-p, in vLLM's order.
 
     Args:
@@ -41,6 +43,8 @@ def keep_mask(logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Te
         top_k: (rows,) whole numbers; 0 keeps all.
         top_p: (rows,) in (0, 1]; 1 keeps all.
         min_p: (rows,) in [0, 1]; 0 keeps all.
+        most: The largest top_k where no row has a top_p below 1, which spares sorting the
+            vocabulary; None where one has.
 
     Returns:
         Booleans, (rows, vocabulary); every row keeps at least one token.
@@ -49,6 +53,8 @@ def keep_mask(logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Te
     # min-p: drop what is less likely than min_p times the likeliest token
     floor = logits.amax(dim=1, keepdim=True) + min_p.log().unsqueeze(1)
     logits = logits.masked_fill(logits < floor, -torch.inf)
+    if most is not None:
+        return _among_most(logits, top_k, min(most, size))
     ordered, order = logits.sort(dim=1, descending=True)
     # top-k: keep what is no smaller than the k-th largest
     k = torch.where(top_k > 0, top_k, size).clamp(max=size)
@@ -60,3 +66,13 @@ def keep_mask(logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Te
     kept = (before < top_p.unsqueeze(1)) & (ordered > -torch.inf)
     kept[:, 0] = True
     return torch.zeros_like(kept).scatter_(1, order, kept)
+
+
+def _among_most(logits: Tensor, top_k: Tensor, most: int) -> Tensor:
+    """Which tokens survive top-k alone, where no k is above `most`; dropped ones are -inf."""
+    kept = logits > -torch.inf
+    if not most:
+        return kept
+    largest = logits.topk(most, dim=1).values
+    kth = largest.gather(1, (top_k - 1).clamp(0, most - 1).unsqueeze(1).long())
+    return kept & ((logits >= kth) | (top_k == 0).unsqueeze(1))

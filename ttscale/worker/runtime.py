@@ -35,6 +35,7 @@ class _Filtered:
     top_k: Tensor
     top_p: Tensor
     min_p: Tensor
+    most: int | None  # the largest top_k, where no row has a top_p
     mixed: Tensor  # (k, 1): whether the row's logits are re-weighted
     filters: bool
     mixes: bool  # whether any row is both filtered and re-weighted
@@ -229,7 +230,7 @@ class Runtime:
             reference = values if tempered else values / ours.temperature
             if self._delta is not None and self._delta[0] is ours:
                 reference = reference - self._delta[1] / ours.temperature
-            kept = keep_mask(reference, ours.top_k, ours.top_p, ours.min_p)
+            kept = keep_mask(reference, ours.top_k, ours.top_p, ours.min_p, ours.most)
             values = values.masked_fill(~kept, -torch.inf)
         logits[ours.rows] = values
         return logits
@@ -256,6 +257,7 @@ class Runtime:
             top_k=whole([f.top_k for f in column]),
             top_p=floats([f.top_p for f in column]),
             min_p=floats([f.min_p for f in column]),
+            most=None if any(f.top_p < 1 for f in column) else max(f.top_k for f in column),
             mixed=on_device([[m] for _, _, _, m in used], self._device, torch.bool),
             filters=any(f.filters for f in column),
             mixes=any(f.filters and m for _, f, _, m in used),
