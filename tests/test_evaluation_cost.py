@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def pool_of(model: str, settings: dict[str, object], steps: int) -> Pool:
         pool.add(SampleRecord("t", "p", "s@1", i, 0, 0, "x", 10, "stop", None, 6.0, 106.0))
     pool.add(DrawRecord("t", "p", "s@1", 0, 0, 4, 4, 30, 40, 6.0, (), esamp))
     return pool
+
+
+def test_rows_of_requests_beside_it_are_not_counted() -> None:
+    """A shared distiller tells all rows that it mixed meanwhile; a draw wrote 40 tokens of them."""
+    pool = pool_of("unknown", {"esamp": {"scope": "shared"}}, 10)
+    told = {"rows_mixed": 4000, "steps_trained": 10, "fallbacks": {}}
+    pool.draws[0] = replace(pool.draws[0], esamp=told)
+
+    assert cost_of(pool, "t", "s@1").rows_mixed == 40
 
 
 def test_operations_are_counted_by_the_models_sizes(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ class Cost:
             distiller, and of which the first ones kept are the short ones.
         failed: Samples that were asked for and did not come back.
         rows_mixed: Decode steps that ESamp re-weighted.
-        steps_trained: Updates of its distillers.
+        steps_trained: Updates of its distillers; those of a shared one count for every request that
+            was running.
         fallbacks: Times that it fell back to plain sampling.
         model_flop: Floating-point operations of the model, by count: two a weight and token. None
             when its sizes are not known.
@@ -145,7 +146,7 @@ def cost_of(pool: Pool, task: str, sampler: str, prices: Prices | None = None) -
         seconds=seconds,
         interrupted=len(interrupted),
         failed=sum(len(draw.failures) for draw in draws),
-        rows_mixed=sum(_whole(report, "rows_mixed") for report in reports),
+        rows_mixed=sum(_rows_mixed(draw) for draw in draws),
         steps_trained=sum(_whole(report, "steps_trained") for report in reports),
         fallbacks=sum(_fallbacks(report) for report in reports),
         model_flop=model_flop,
@@ -244,6 +245,11 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
 def _whole(report: Mapping[str, object], key: str) -> int:
     value = report.get(key, 0)
     return value if isinstance(value, int) else 0
+
+
+def _rows_mixed(draw: DrawRecord) -> int:
+    """Rows of a draw's own: a shared distiller also tells those of requests beside it."""
+    return min(_whole(draw.esamp or {}, "rows_mixed"), draw.completion_tokens)
 
 
 def _fallbacks(report: Mapping[str, object]) -> int:
