@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 4.1, 3.0  # inches: text is legible when the page is as wide as a phone
 PNG_DPI = 200
-COLOURS = ("#4a4a4a", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31")
-"""Okabe and Ito's palette, told apart also by the colour-blind; the baseline is grey."""
+COLOURS = (
+    *("#4a4a4a", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31"),
+    *("#882255", "#332288", "#999933", "#117733"),
+)
+"""Okabe and Ito's palette, then Paul Tol's; the baseline is grey."""
 
 
 @dataclass(frozen=True)
