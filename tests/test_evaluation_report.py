@@ -168,6 +168,7 @@ def test_summary_agrees_with_the_pool(made: tuple[Path, Summary]) -> None:
         assert arm.figures["pass@1"].value == pytest.approx(np.mean([bool(g) for g in grades]))
         assert arm.figures["pass@n"].value == arm.curves["pass"].mean[-1]
         assert all(f.low <= f.value <= f.high for f in arm.figures.values())
+        assert "select:tournament" not in arm.figures  # its judge would ask the model
         chosen = arm.figures["select:self-consistency"].value
         assert chosen == pytest.approx(arm.figures["majority@n"].value, abs=0.5)
     plain = json.loads((folder / "summary.json").read_text())

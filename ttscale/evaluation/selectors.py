@@ -34,6 +34,7 @@ class ReplayEngine:
         self._samples = cell.samples
         self._dealt = 0
         self._model = model
+        self.refused = ""  # why, once it has refused to ask the model something else
 
     @property
     def model(self) -> str:
@@ -51,7 +52,8 @@ class ReplayEngine:
         """Deal the next `n` stored samples; see `Engine.adraw`."""
         del sampler
         if prompt != self._prompt:
-            raise EngineError("it asks the model something else than the stored prompt")
+            self.refused = "it asks the model something else than the stored prompt"
+            raise EngineError(self.refused)
         if self._dealt + n > len(self._samples):
             raise EngineError(f"it asks for more than the {len(self._samples)} stored samples")
         taken = self._samples[self._dealt : self._dealt + n]
@@ -136,7 +138,10 @@ def _run_all(strategy: Strategy[Any], board: Board, seed: int) -> Floats:
 async def _one(strategy: Strategy[Any], board: Board, arm: int, problem: int, seed: int) -> float:
     prompt = Prompt.of(board.problems[problem].question)
     cell = board.cells[arm, problem]
-    outcome = await arun(strategy, ReplayEngine(prompt, cell), prompt, seed=seed)
+    stored = ReplayEngine(prompt, cell)
+    outcome = await arun(strategy, stored, prompt, seed=seed)
+    if stored.refused:  # also where the strategy makes do without the answer
+        raise EngineError(stored.refused)
     if not outcome.candidates:
         reasons = {failure.reason for failure in outcome.failures}
         raise EngineError("; ".join(sorted(reasons)) or outcome.reason)
