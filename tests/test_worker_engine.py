@@ -114,7 +114,7 @@ def test_samples_share_the_cache_of_a_short_prompt(engine: LocalEngine) -> None:
             found += [step.num_cached_tokens async for step in stream]
         return found
 
-    assert _run(lambda: cached("seven little owls " * 20)) == [0, 64]
+    assert _run(lambda: cached("seven little owls " * 24)) == [0, 64]
 
 
 def test_seeded_prompts_that_exceed_a_step_are_drawn(engine: LocalEngine) -> None:

@@ -115,7 +115,7 @@ class Headed:
 def test_the_head_is_the_matrix_that_makes_the_logits() -> None:
     """Without vLLM's padding."""
     model = Headed(lambda logits: logits)
-    head = plain_head(model, 8, 12)
+    head = plain_head(model, model.compute_logits, 8, 12)
 
     assert head is not None
     assert torch.equal(head, model.lm_head.weight[:12])
@@ -130,7 +130,9 @@ def test_a_head_whose_logits_are_shaped_is_found_out(
     shape: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
     """Whatever the configuration does not tell is seen in the logits themselves."""
-    assert plain_head(Headed(shape), 8, 12) is None
+    model = Headed(shape)
+
+    assert plain_head(model, model.compute_logits, 8, 12) is None
 
 
 @pytest.mark.parametrize("weight", [None, torch.ones(16, 8, dtype=torch.int8), torch.ones(4, 8)])
@@ -139,7 +141,7 @@ def test_a_head_that_is_no_plain_matrix_is_none(weight: torch.Tensor | None) -> 
     model = Headed(lambda logits: logits)
     model.lm_head = SimpleNamespace(weight=weight)
 
-    assert plain_head(model, 8, 12) is None
+    assert plain_head(model, model.compute_logits, 8, 12) is None
 
 
 def test_models_that_hide_their_layers_are_refused(configure: Configure) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,11 +37,13 @@ def why_not_plain(vllm_config: Any) -> str | None:
     return None
 
 
-def plain_head(model: Any, hidden: int, vocabulary: int) -> Tensor | None:
+def plain_head(
+    model: Any, compute_logits: Callable[[Tensor], Tensor | None], hidden: int, vocabulary: int
+) -> Tensor | None:
     """The matrix (vocabulary, hidden) that makes the model's logits; None if that is not how.
 
-    Told by trying it on random states, so whatever a model does to its logits is found. On a GPU
-    this waits for the device.
+    Told by trying `compute_logits`, the model's own, on random states, so whatever a model does to
+    its logits is found. On a GPU this waits for the device.
     """
     owner = model if hasattr(model, "lm_head") else getattr(model, "language_model", None)
     weight = getattr(getattr(owner, "lm_head", None), "weight", None)
@@ -52,7 +55,7 @@ def plain_head(model: Any, hidden: int, vocabulary: int) -> Tensor | None:
     draw = torch.Generator().manual_seed(0)
     one = torch.randn(hidden, generator=draw)
     states = torch.stack([length * one for length in _LENGTHS]).to(head.device, head.dtype)
-    logits = model.compute_logits(states)
+    logits = compute_logits(states)
     if logits is None or logits.shape != (len(states), vocabulary):
         return None
     expected = (states @ head.T).float()

@@ -216,8 +216,13 @@ def capture(model: Any, vllm_config: Any) -> None:
 
     @functools.cache
     def head() -> torch.Tensor | None:
-        plain = why_not_plain(vllm_config) is None
-        return plain_head(model, *sizes) if plain else None
+        if why_not_plain(vllm_config) is not None:
+            return None
+        try:
+            return plain_head(model, compute_logits, *sizes)
+        except Exception:
+            log.exception("the head could not be tried; it is taken for no plain matrix")
+            return None
 
     runtime = open_runtime(vllm_config, head, end_tokens(vllm_config.model_config))
     model.set_aux_hidden_state_layers((FIRST_LAYER,))
