@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ttscale.answers import KINDS, Answer, equivalent, extract_answer
@@ -146,6 +146,7 @@ def test_any_text_is_read_without_crash(text: str, kind: str) -> None:
 
 
 @given(TEXTS)
+@example("{0<)%")
 @settings(max_examples=400, deadline=None)
 def test_reading_the_normal_form_changes_nothing(text: str) -> None:
     """What is printed for a mathematical value reads as the same value."""

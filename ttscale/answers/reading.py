@@ -111,7 +111,8 @@ def _unwrapped(text: str) -> str:
             if len(text) > len(start + end) and text.startswith(start) and text.endswith(end):
                 # All of them, for `$x=3$ or $x=5$`.
                 text = text.replace(start, "").replace(end, "")
-        if latex.enclosed(text) and text[0] == "{" and not latex.split_top(text[1:-1], _COMMA)[1:]:
+        braced = latex.enclosed(text) and text[0] + text[-1] == "{}"
+        if braced and not latex.split_top(text[1:-1], _COMMA)[1:]:
             text = text[1:-1]
     return text
 
