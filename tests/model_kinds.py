@@ -47,7 +47,7 @@ def distance(llm: Any, final: Callable[[Any], Any]) -> float:
     steps: list[dict[str, Any]] = []
     weight = llm.apply_model(lambda model: model.lm_head.weight.detach().double())[0]
     with recorded(Bench(llm, "", "float32"), steps):
-        greedy(llm, PUSH)
+        greedy(llm, {**PUSH, "esamp_hold_eos": 0})
     worst = 0.0
     for step in steps:
         mixed = step["hL"] + step["beta"].unsqueeze(1) * (step["hL"] - step["predicted"])
