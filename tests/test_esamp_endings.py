@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ttscale.errors import InvalidInput
-from ttscale.esamp.endings import Endings
+from ttscale.esamp.endings import Endings, argmax
 from ttscale.esamp.settings import ESamp
 
 CPU = torch.device("cpu")
@@ -71,6 +71,15 @@ def test_all_else_is_as_it_was_mixed(seed: int) -> None:
 def test_without_a_matrix_the_reference_gives_the_same(seed: int) -> None:
     """A head that is split or quantised is projected twice in place of read."""
     torch.testing.assert_close(held(seed, plain=False)[2], held(seed)[2], atol=1e-3, rtol=1e-4)
+
+
+@given(seed=st.integers(0, 2**31), size=st.sampled_from([1, 7, 30, 256, 384, 1024, 1187]))
+def test_the_likeliest_token_is_found_by_blocks(seed: int, size: int) -> None:
+    """As torch finds it, whatever the vocabulary's size; of equal ones it is the first."""
+    draw = torch.Generator().manual_seed(seed)
+    logits = torch.randint(-50, 50, (4, size), generator=draw).float()
+
+    assert torch.equal(argmax(logits), logits.argmax(dim=1))
 
 
 def test_rows_that_do_not_ask_are_left_alone() -> None:
