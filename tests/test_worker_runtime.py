@@ -133,6 +133,29 @@ def test_ends_are_held_without_a_projection_where_the_head_is_a_matrix(
     assert (max(gains) <= 1e-4) == bool(hold)
 
 
+def test_a_held_row_that_is_filtered_too_projects_its_reference_once(worker: Worker) -> None:
+    """The filter is taken on the reference that held the end."""
+    cpu = torch.device("cpu")
+    worker.runtime = Runtime(HIDDEN, cpu, endings=Endings([3], cpu, lambda: None))
+    worker.add((0, "a", admitted(top_k=2), [5]), size=1)
+    hL, logits = worker.step(1)
+    kept = worker.processor.apply(logits.clone())[0] > -torch.inf
+
+    assert len(worker.projected) == 2
+    assert set(kept.nonzero().flatten().tolist()) == set((hL @ HEAD.T)[0].topk(2).indices.tolist())
+
+
+def test_a_row_without_a_push_has_no_end_to_hold(worker: Worker) -> None:
+    """With beta 0 nothing is projected twice, and no logit is written."""
+    cpu = torch.device("cpu")
+    worker.runtime = Runtime(HIDDEN, cpu, endings=Endings([3], cpu, lambda: None))
+    worker.add((0, "a", admitted(beta=0.0), [5]), size=1)
+    hL, logits = worker.step(1)
+
+    assert len(worker.projected) == 1
+    assert torch.equal(logits, hL @ HEAD.T)
+
+
 def test_a_request_starts_to_decode_with_its_first_token(worker: Worker) -> None:
     """The live output list decides, without any change of the batch."""
     output: list[int] = []

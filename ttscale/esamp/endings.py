@@ -24,8 +24,7 @@ Head = Callable[[], Tensor | None]
 def argmax(logits: Tensor) -> Tensor:
     """`logits.argmax(dim=1)` of (rows, vocabulary): of the best block, then within it.
 
-    On a CPU torch looks for places one by one, and for values many at a time: this is seven to nine
-    times faster at 16 and 64 rows of 49,152 tokens.
+    On a CPU torch looks for places one by one, and for values many at a time.
     """
     block = math.gcd(logits.shape[1], BLOCK)
     blocks = logits.view(len(logits), -1, block)

@@ -70,7 +70,7 @@ class Runtime:
         self._whole = whole
         self._batch_size = 0
         self._armed = False
-        self._endings = endings
+        self._endings = endings or Endings([], device, lambda: None)
         self._planned: tuple[object, Plan, Tensor | None] | None = None
         self._filtered: tuple[object, _Filtered | None] | None = None
         self._delta: tuple[_Filtered, Tensor] | None = None
@@ -86,14 +86,11 @@ class Runtime:
             asked = read_admitted(params) if params is not None else None
             if asked is not None and asked.esamp is not None:
                 self.groups.join(request_id, asked.group, asked.esamp)
-                self._know_end(getattr(params, "eos_token_id", None))
+                # the tokenizer's own end token, which a model's configuration may leave out
+                if (token := getattr(params, "eos_token_id", None)) is not None:
+                    self._endings.add(token)
         for request_id in sorted(scheduled.finished_req_ids - new.keys()):
             self.groups.leave(request_id)
-
-    def _know_end(self, token: int | None) -> None:
-        """The tokenizer's own end token, which a model's configuration may leave out."""
-        if self._endings is not None and token is not None:
-            self._endings.add(token)
 
     def place(self, batch: Any, prompt_lengths: Sequence[int]) -> None:
         """V2, before the logits of a step are made; see `rows.placed`."""
@@ -128,19 +125,31 @@ class Runtime:
         plan, holds = self._plan()
         mixed, pending = self._mix(plan, h1, hL)
         logits = project(mixed)
-        if self._endings is not None and self._endings.known and holds is not None:
-            reference = project(hL) if self._endings.needs_reference() else None
+        whole = self._whole
+        if holds is not None:
+            reference = None
+            if self._endings.needs_reference():
+                reference, whole = project(hL), True
+                project = partial(_again, reference)
             if logits is not None:  # None on a rank that does not sample
-                self._hold(plan, partial(self._endings.hold, logits, mixed - hL, holds, reference))
-        self._keep_deltas(logits, hL, project)
+                self._hold(plan, logits, mixed, hL, holds, reference)
+        self._keep_deltas(logits, hL, project, whole)
         self._learn(plan, pending)
         return logits
 
-    def _hold(self, plan: Plan, hold: Callable[[], None]) -> None:
+    def _hold(
+        self,
+        plan: Plan,
+        logits: Tensor,
+        mixed: Tensor,
+        hL: Tensor,
+        holds: Tensor,
+        reference: Tensor | None,
+    ) -> None:
         """Take back what the push added to the end tokens' logits."""
         try:
             with self.groups.clock.phase("mix"):
-                hold()
+                self._endings.hold(logits, mixed - hL, holds, reference)
         except Exception:  # noqa: BLE001 - as in `_mix`
             self._break_off(plan)
 
@@ -166,15 +175,17 @@ class Runtime:
         except Exception:  # noqa: BLE001 - as in `_mix`
             self._break_off(plan)
 
-    def _keep_deltas(self, logits: Tensor | None, hL: Tensor, project: ComputeLogits) -> None:
+    def _keep_deltas(
+        self, logits: Tensor | None, hL: Tensor, project: ComputeLogits, whole: bool
+    ) -> None:
         """Keep `mixed - reference` logits of the mixed rows that are filtered; see `apply`."""
         ours = self._filtered_rows()
         if ours is None or not ours.mixes:
             return
-        reference = project(hL if self._whole else hL[ours.rows])
+        reference = project(hL if whole else hL[ours.rows])
         if logits is None or reference is None:  # a rank that does not sample
             return
-        if self._whole:
+        if whole:
             reference = reference[ours.rows]
         delta = logits[ours.rows].float() - reference.float()
         self._delta = ours, torch.where(ours.mixed, delta, 0.0)
@@ -202,8 +213,9 @@ class Runtime:
         return self._planned[1:]
 
     def _held(self, live: Sequence[tuple[int, StepRow]]) -> Tensor | None:
-        held = {i for i, r in live if r.asked.esamp is not None and r.asked.esamp.hold_eos}
-        if self._endings is None or not held:
+        asked = [(i, r.asked.esamp) for i, r in live if r.asked.esamp is not None]
+        held = {i for i, esamp in asked if esamp.hold_eos and esamp.beta > 0}
+        if not (self._endings.known and held):
             return None
         marks = [[float(place in held)] for place in range(self._batch_size)]
         return on_device(marks, self._device, torch.float32)
@@ -262,6 +274,11 @@ class Runtime:
             filters=any(f.filters for f in column),
             mixes=any(f.filters and m for _, f, _, m in used),
         )
+
+
+def _again(logits: Tensor | None, _: Tensor) -> Tensor | None:
+    """The logits that were projected already."""
+    return logits
 
 
 def _mixes(row: StepRow) -> bool:
