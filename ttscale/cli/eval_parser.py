@@ -15,7 +15,7 @@ is not drawn again. More problems, samplers and samples may be asked for later.
 
 tasks: word_problems, creative, humaneval, livecodebench, aime24, aime25, gpqa_diamond, math500,
 books, a file of JSON lines, or any task of reasoning-gym; settings after a colon, as in
-chain_sum:max_terms=3
+chain_sum:max_terms=3 or humaneval:form=completion
 
 samplers: vanilla, matched, top-p, min-p, fire, esamp, fire+esamp, noise, subtract, vocab, tree,
 contrastive (with contrastive:amateur=FOLDER_OR_NAME); settings after a colon, as in

@@ -109,30 +109,39 @@ class SwiGLUDistiller:
         groups = hL.shape[0]
         slope, error = self._loss(made.hL, hL)
         gradient = self._gradient(self.slots["theta"][:groups], made, slope, mask)
-        norm = gradient.norm(dim=1, keepdim=True)
-        gradient *= (CLIP / norm.clamp_min(1e-12)).clamp_max(1.0)
         self._adam(gradient, with_rows(mask) if trains is None else trains)
         return error
 
     def _gradient(self, theta: Tensor, made: Prediction, slope: Tensor, mask: Tensor) -> Tensor:
-        """d loss / d theta, (G, total), of d loss / d f; rows outside the mask weigh nothing."""
-        w_in, w_down = self.split(theta)
+        """d loss / d theta, (G, total), of d loss / d f, clipped; rows outside the mask weigh nothing."""
         gradient = self.slots["gradient"][: len(theta)]  # fresh memory costs more
+        products = self._products(theta, gradient, made, slope, mask)
+        square = sum((_square(left, right) for left, right, _ in products), mask.new_zeros(()))
+        clip = (CLIP * square.clamp_min(1e-24).rsqrt()).clamp_max(1.0).view(-1, 1, 1)
+        for left, right, out in products:
+            torch.bmm(left.mT, right * clip, out=out)
+        return gradient
+
+    def _products(
+        self, theta: Tensor, gradient: Tensor, made: Prediction, slope: Tensor, mask: Tensor
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The gradient as products `left^T right` over rows, each with its place in `gradient`."""
+        w_in, w_down = self.split(theta)
         g_in, g_down = self.split(gradient)
         rows = mask.sum(dim=1).clamp_min(1.0)
         back = slope * (mask / rows.unsqueeze(1)).unsqueeze(-1)  # d loss / d x
+        products = []
         for block in reversed(range(BLOCKS)):
             x, gate, up = made.saved[3 * block : 3 * block + 3]
             sigmoid = torch.sigmoid(gate)
             silu = gate * sigmoid
-            torch.bmm((silu * up).mT, back, out=g_down[:, block])
             inner = torch.bmm(back, w_down[:, block].mT)  # [G, m, width]
-            slope = sigmoid * (1 + gate * (1 - sigmoid))
-            both = torch.cat([inner * up * slope, inner * silu], dim=-1)
-            torch.bmm(x.mT, both, out=g_in[:, block])
+            bend = sigmoid * (1 + gate * (1 - sigmoid))
+            both = torch.cat([inner * up * bend, inner * silu], dim=-1)
+            products += [(silu * up, back, g_down[:, block]), (x, both, g_in[:, block])]
             if block:  # nobody asks for the gradient of h1
                 back = torch.baddbmm(back, both, w_in[:, block].mT)
-        return gradient
+        return products
 
     def _adam(self, gradient: Tensor, trains: Sequence[int]) -> None:
         """Adam (Kingma & Ba 2015) by torch's fused kernel: all groups of `trains` in one call.
@@ -159,3 +168,11 @@ class SwiGLUDistiller:
             eps=EPS,
             maximize=False,
         )
+
+
+def _square(left: Tensor, right: Tensor) -> Tensor:
+    """`||left^T right||^2` of each group, (G,), from the rows' inner products: no product is made.
+
+    The gradient is some million numbers a group; the rows are a few.
+    """
+    return (torch.bmm(left, left.mT) * torch.bmm(right, right.mT)).sum(dim=(1, 2))

@@ -183,8 +183,8 @@ class Request:
 
     @property
     def sampler(self) -> Sampler:
-        """The sampler with the request's seed."""
-        return self.arm.sampler.with_seed(self.seed)
+        """The sampler with the request's seed and the task's stop texts."""
+        return replace(self.arm.sampler.with_seed(self.seed), stop=self.suite.stop)
 
     def prompt(self) -> Prompt:
         """What the model is given."""

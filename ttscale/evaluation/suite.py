@@ -30,6 +30,7 @@ class Suite:
         raw: Whether questions are texts to be continued, without a chat template.
         scored: Whether a sample can be right or wrong.
         reader: What takes the answer out of a reply; None reads by `kind`.
+        stop: Texts at which a sample ends.
     """
 
     task: Task
@@ -39,6 +40,7 @@ class Suite:
     raw: bool = False
     scored: bool = True
     reader: Reader | None = None
+    stop: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -57,13 +59,14 @@ class Suite:
 
     def settings(self) -> dict[str, object]:
         """What of this decides the samples, for the pool's header."""
-        return {
+        told: dict[str, object] = {
             "kind": self.kind,
             "instruction": self.instruction,
             "system": self.system,
             "raw": self.raw,
             "scored": self.scored,
         }
+        return {**told, "stop": list(self.stop)} if self.stop else told
 
 
 def kind_of(task: Task) -> str:
