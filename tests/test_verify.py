@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from ttscale.worker.promises import Finding
+from ttscale.worker.verify import checked
+
 pytestmark = pytest.mark.engine
 PROMISES = [
     "fused logits are equation 7",
@@ -52,3 +55,21 @@ def test_nothing_else_is_promised_or_left_out(report: dict[str, Any]) -> None:
     assert [one["promise"] for one in report["promises"]] == PROMISES
     assert "Worker.execute_model" in report["wrapped"]
     assert report["exit_code"] == 0
+
+
+def test_after_a_crash_nothing_else_is_run_on_the_engine() -> None:
+    """An engine whose step broke off would wait for ever; what was not run is told as failed."""
+    ran = []
+
+    def fine(bench: str) -> Finding:
+        ran.append(bench)
+        return Finding("fine", True)
+
+    def crashing(_: str) -> Finding:
+        raise ValueError("broken")
+
+    found = list(checked([fine, crashing, fine], "bench"))
+    assert [one.passed for one in found] == [True, False, False]
+    assert "ValueError: broken" in found[1].figures["error"]
+    assert "not run" in found[2].figures["error"]
+    assert ran == ["bench"]

@@ -34,6 +34,8 @@ class TaskSpec:
         settings: The task's own settings.
         instruction: What follows each question; None for the task's own.
         system: The system turn; None for none.
+        opening: How every answer begins; see `Suite`.
+        stop: Texts at which a sample ends; none for the task's own.
     """
 
     name: str
@@ -42,6 +44,8 @@ class TaskSpec:
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     instruction: str | None = None
     system: str | None = None
+    opening: str = ""
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.count is not None:
@@ -65,6 +69,10 @@ class TaskSpec:
             InvalidInput: The name or a setting is refused, or the file cannot be read.
             MissingDependency: The task needs a package that is not installed.
         """
+        made = self._made()
+        return replace(made, opening=self.opening, stop=self.stop or made.stop)
+
+    def _made(self) -> Suite:
         if Path(self.name).suffix in FILES:
             return _file(self)
         if self.name in NAMED:

@@ -29,6 +29,8 @@ class TaskConfig(_Strict):
     settings: dict[str, Scalar] = {}
     instruction: str | None = None
     system: str | None = None
+    opening: str = ""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
     def spec(self, seed: int) -> TaskSpec:
         """The task with the evaluation's seed."""
@@ -40,6 +42,8 @@ class TaskConfig(_Strict):
             {**parsed.settings, **self.settings},
             self.instruction,
             self.system,
+            self.opening,
+            self.stop,
         )
 
 

@@ -30,5 +30,6 @@ def prompt_of(pool: Pool, problem: ProblemRecord) -> Prompt:
         instruction=str(told.get("instruction") or ""),
         system=system if isinstance(system, str) else None,
         raw=told.get("raw") is True,
+        opening=str(told.get("opening") or ""),
     )
     return suite.prompt(Problem(problem.question, problem.gold, problem.problem))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ttscale.answers import Answer, extract_answer
@@ -31,6 +31,8 @@ class Suite:
         scored: Whether a sample can be right or wrong.
         reader: What takes the answer out of a reply; None reads by `kind`.
         stop: Texts at which a sample ends.
+        opening: How every answer begins: the model goes on from there, and it is read as part of
+            the answer.
     """
 
     task: Task
@@ -41,6 +43,7 @@ class Suite:
     scored: bool = True
     reader: Reader | None = None
     stop: tuple[str, ...] = ()
+    opening: str = ""
 
     @property
     def name(self) -> str:
@@ -50,12 +53,13 @@ class Suite:
     def prompt(self, problem: Problem) -> Prompt:
         """The problem as it is put to the model."""
         text = "\n\n".join(part for part in (problem.question, self.instruction) if part)
-        return Prompt.raw(text) if self.raw else Prompt.of(text, self.system)
+        prompt = Prompt.raw(text) if self.raw else Prompt.of(text, self.system)
+        return replace(prompt, prefix=self.opening)
 
     def read(self, text: str) -> Answer | None:
-        """The answer that a reply states; None when it states none."""
+        """The answer that a sample states; None when it states none."""
         reader = self.reader or partial(extract_answer, kind=self.kind)
-        return reader(text)
+        return reader(self.opening + text)
 
     def settings(self) -> dict[str, object]:
         """What of this decides the samples, for the pool's header."""
@@ -66,7 +70,8 @@ class Suite:
             "raw": self.raw,
             "scored": self.scored,
         }
-        return {**told, "stop": list(self.stop)} if self.stop else told
+        added = {"stop": list(self.stop), "opening": self.opening}
+        return {**told, **{name: value for name, value in added.items() if value}}
 
 
 def kind_of(task: Task) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import json as jsonlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -59,21 +59,36 @@ def wrapped_methods() -> list[str]:
 
 
 def _findings(folder: str) -> Iterator[Any]:
-    """Start the engine and yield what each promise's check finds; a crash is a finding too."""
+    """Start the engine and yield what each promise's check finds."""
     dtype = platform_settings("auto", None, max_model_len=0)["dtype"]
     try:
         from vllm import LLM
     except ImportError as error:
         raise MissingDependency("verify needs vLLM: install ttscale[cpu] or [gpu]") from error
-    from ttscale.worker.promises import ENGINE, PROMISES, Bench, Finding
+    from ttscale.worker.promises import ENGINE, PROMISES, Bench
 
-    bench = Bench(LLM(folder, dtype=dtype, **ENGINE), folder, dtype)
-    for check in PROMISES:
+    yield from checked(PROMISES, Bench(LLM(folder, dtype=dtype, **ENGINE), folder, dtype))
+
+
+def checked(checks: Sequence[Callable[[Any], Any]], bench: Any) -> Iterator[Any]:
+    """What each check finds; a crash is a finding too.
+
+    After a crash no other check is run: an engine whose step was broken off waits for ever.
+    """
+    from ttscale.worker.promises import Finding
+
+    crashed = ""
+    for check in checks:
+        name = check.__name__
+        if crashed:
+            yield Finding(name, False, {"error": f"not run, since {crashed} crashed"})
+            continue
         try:
             yield check(bench)
         except Exception as error:
-            log.exception("check %s failed to run", check.__name__)
-            yield Finding(check.__name__, False, {"error": f"{type(error).__name__}: {error}"})
+            crashed = name
+            log.exception("check %s failed to run", name)
+            yield Finding(name, False, {"error": f"{type(error).__name__}: {error}"})
 
 
 def _vllm_version() -> str:
