@@ -235,7 +235,7 @@ def test_answers_follow_from_the_numbers_in_the_questions() -> None:
 
 
 def test_an_opening_begins_every_answer_and_is_read_with_it(tmp_path: Path) -> None:
-    """The model is given it as a prefix; what a pool was drawn with tells of it and of stop texts."""
+    """The model gets it as a prefix; what a pool was drawn with tells of it and of stop texts."""
     path = tmp_path / "one.jsonl"
     path.write_text('{"question": "How many?", "gold": "7"}')
     told = {"name": str(path), "opening": "There are 3 and 4, so the answer is", "stop": ["\n"]}

