@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ async def test_every_sample_is_stored_and_graded(tmp_path: Path) -> None:
     assert pool.samplers["min-p:p=0.2@1"].settings["min_p"] == 0.2
     assert pool.problems["sums", "5"].gold == "6"
     assert {draw.completion_tokens for draw in pool.draws} == {9}
+
+
+async def test_samples_are_kept_with_the_opening_that_was_given(tmp_path: Path) -> None:
+    """The model goes on from it; answers are read from the whole. Stop texts reach the engine."""
+    suite = replace(maths(TASK), opening=r"So the answer is \boxed{", stop=("!",))
+    engine = ScriptedEngine(["1} apples"])
+    pool = await fill(tmp_path / "s.jsonl", plan(n=1, suite=suite), engine)
+    assert {call.prompt.prefix for call in engine.calls} == {suite.opening}
+    assert {call.sampler.stop for call in engine.calls} == {("!",)}
+    assert pool.samples["sums", "0", "vanilla@1", 0].text == r"So the answer is \boxed{1} apples"
+    assert pool.grades["sums", "0", "vanilla@1", 0].answer == "1"
 
 
 async def test_samplers_share_prompts_and_seeds(tmp_path: Path) -> None:

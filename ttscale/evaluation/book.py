@@ -334,7 +334,7 @@ def _sample(request: Request, found: Candidate) -> SampleRecord:
         index=request.missing[found.index],
         draw=request.draw,
         seed=request.seed,
-        text=found.text,
+        text=request.suite.opening + found.text,
         tokens=found.token_count,
         finish=found.finish_reason,
         logprob=found.logprob if known else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -83,7 +84,7 @@ async def select(
         EngineStopped: The engine has died.
     """
     cell = Cell(tuple(samples), tuple(grades))
-    prompt = suite.prompt(problem)
+    prompt = replace(suite.prompt(problem), prefix="")  # the samples hold it
     started = time.monotonic()
     first = samples[0]
     names = (first.task, first.problem, first.sampler, name, len(samples))

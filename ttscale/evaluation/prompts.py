@@ -22,7 +22,7 @@ def task_settings(pool: Pool, task: str) -> Mapping[str, object]:
 
 
 def prompt_of(pool: Pool, problem: ProblemRecord) -> Prompt:
-    """The prompt whose samples the pool holds."""
+    """The prompt whose samples the pool holds; these begin with the task's opening, if any."""
     told = task_settings(pool, problem.task)
     system = told.get("system")
     suite = Suite(
@@ -30,6 +30,5 @@ def prompt_of(pool: Pool, problem: ProblemRecord) -> Prompt:
         instruction=str(told.get("instruction") or ""),
         system=system if isinstance(system, str) else None,
         raw=told.get("raw") is True,
-        opening=str(told.get("opening") or ""),
     )
     return suite.prompt(Problem(problem.question, problem.gold, problem.problem))

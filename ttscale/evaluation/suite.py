@@ -31,8 +31,8 @@ class Suite:
         scored: Whether a sample can be right or wrong.
         reader: What takes the answer out of a reply; None reads by `kind`.
         stop: Texts at which a sample ends.
-        opening: How every answer begins: the model goes on from there, and it is read as part of
-            the answer.
+        opening: How every answer begins: the model goes on from there, and samples are kept with
+            it in front.
     """
 
     task: Task
@@ -59,7 +59,7 @@ class Suite:
     def read(self, text: str) -> Answer | None:
         """The answer that a sample states; None when it states none."""
         reader = self.reader or partial(extract_answer, kind=self.kind)
-        return reader(self.opening + text)
+        return reader(text)
 
     def settings(self) -> dict[str, object]:
         """What of this decides the samples, for the pool's header."""
