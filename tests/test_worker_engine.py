@@ -57,7 +57,8 @@ def test_a_distiller_that_learns_through_the_head_runs(engine: LocalEngine) -> N
     found = draw(engine, STORY, 4, exploring(max_tokens=12, min_tokens=12, esamp=settings))
 
     assert found.esamp is not None
-    assert (found.esamp.rows_mixed, found.esamp.steps_trained) == (44, 12)
+    assert found.esamp.rows_mixed == 44
+    assert 11 <= found.esamp.steps_trained <= 14  # samples may start up to three steps apart
     assert found.esamp.fallbacks == {}
     assert found.esamp.relative_error is not None
 
