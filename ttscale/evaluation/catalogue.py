@@ -84,12 +84,11 @@ class TaskSpec:
     def _maths(self, task: Task) -> Suite:
         return maths(task, self.instruction, self.system)
 
-    def refuse_settings(self) -> None:
-        """Raise InvalidInput when settings were given to a task that has none."""
-        if self.settings:
-            raise InvalidInput(
-                f"task {self.name!r} has no settings, got {', '.join(self.settings)}"
-            )
+    def refuse_settings(self, known: str = "") -> None:
+        """Raise InvalidInput when settings were given beside the one that the task has, if any."""
+        if others := sorted(set(self.settings) - {known}):
+            legal = f"the setting {known} alone" if known else "no settings"
+            raise InvalidInput(f"task {self.name!r} has {legal}, got {', '.join(others)}")
 
 
 def _scalar(text: str) -> Scalar:

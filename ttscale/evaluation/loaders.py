@@ -115,8 +115,7 @@ def _passes(
 
 def _form(spec: TaskSpec) -> str:
     """The setting `form` of HumanEval."""
-    if unknown := sorted(set(spec.settings) - {"form"}):
-        raise InvalidInput(f"task {spec.name!r} has the setting form alone, got {unknown}")
+    spec.refuse_settings("form")
     form = _check.choice("form", spec.settings.get("form", "chat"), CODE_FORMS)
     if form == "completion" and (spec.instruction is not None or spec.system is not None):
         raise InvalidInput(
@@ -155,10 +154,8 @@ def _choice(row: Row, place: int, seed: int) -> Problem:
 
 def _rows(spec: TaskSpec, name: str, split: str, config: str | None = None) -> list[Row]:
     """Rows of a dataset, or of the local file that the settings name."""
-    settings = dict(spec.settings)
-    path = settings.pop("path", None)
-    if settings:
-        raise InvalidInput(f"task {spec.name!r} has the setting path alone, got {sorted(settings)}")
+    spec.refuse_settings("path")
+    path = spec.settings.get("path")
     try:
         import datasets
     except ImportError as error:
