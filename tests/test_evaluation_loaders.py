@@ -98,7 +98,7 @@ def test_humaneval_as_completion_goes_on_from_the_header() -> None:
     assert suite.task.score(bad.value, problem) == 0.0
     assert suite.read(" \n") is None
     # nothing stands between the header and what goes on from it, not even a line's end
-    same_line = suite.read("  # from here on\n" + row["canonical_solution"])
+    same_line = suite.read(".strip()\n" + row["canonical_solution"])
     assert same_line is not None
     assert suite.task.score(same_line.value, problem) == 1.0
 
