@@ -142,7 +142,7 @@ def swiglu_errors(states: States) -> dict[int, float]:
         place = states.start + step - 1
         h1, hL = states.h1[rows, place][None], states.hL[rows, place][None]
         mask = torch.ones(1, len(rows))
-        made = distiller.predict(h1, mask)
+        made = distiller.predict(h1)
         found[step] = _mean_error(hL[0], made.hL[0])
         distiller.update(made, hL, mask)
     return found

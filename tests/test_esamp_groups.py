@@ -39,10 +39,11 @@ def run_step(
     plan = groups.plan(rows)
     mixed, pending = groups.mix(plan, h1, hL)
     groups.learn(plan, pending)
+    places = torch.arange(len(hL))
     return {
         int(index): state
         for batch, found in mixed
-        for index, state in zip(batch, found, strict=True)
+        for index, state in zip(places[batch], found, strict=True)
     }
 
 
@@ -226,7 +227,7 @@ def test_a_group_that_finds_no_room_samples_plainly_and_is_counted() -> None:
     assert groups.bytes_held <= 2 * probe.bytes_held
     assert groups.live == 2
     assert [dict(r.fallbacks) for r in refused if r is not None] == [{}, {}] + 2 * [{NO_ROOM: 1}]
-    assert len(groups.plan(rows_for(keys)).parts[0][1].batch) == 2
+    assert len(groups.plan(rows_for(keys)).parts[0][1].slot) == 2
 
 
 @pytest.mark.parametrize("head", [None, lambda: None])

@@ -28,27 +28,44 @@ _TINY = 1e-12
 class Rows:
     """Which rows of a batch belong to which slots, as tensors on the device.
 
+    What is the same for all rows is told on the host, so that a step spends nothing on it.
+
     Attributes:
-        batch: (k,) row of the batch.
+        batch: (k,) row of the batch; a slice when they follow each other.
         slot: (k,) slot of the row's group.
-        padded: (k,) place of the row in the padded (groups, width) layout, flattened.
+        padded: (k,) place of the row in the padded (groups, width) layout, flattened; None when
+            the rows fill it in order.
         mask: (groups, width), 1 for the rows to train on.
         beta: (k,) strength of each row.
-        codes: (k,) FUSION_CODES of each row.
-        gated: (k,) 1 for the rows whose push waits until the distiller knows something.
+        codes: (k,) FUSION_CODES of each row; None when all are `mix`.
+        gated: (k,) whether a row's push waits until the distiller knows something; None when no
+            row's does.
         trains: The slots with a row to learn from, on the host.
         noisy: For each row that asks for noise: (its place in k, seed of its group).
     """
 
-    batch: Tensor
+    batch: Tensor | slice
     slot: Tensor
-    padded: Tensor
+    padded: Tensor | None
     mask: Tensor
     beta: Tensor
-    codes: Tensor
-    gated: Tensor
+    codes: Tensor | None
+    gated: Tensor | None
     trains: tuple[int, ...]
     noisy: tuple[tuple[int, int], ...] = ()
+
+    def pad(self, values: Tensor) -> Tensor:
+        """(k, ...) -> (groups, width, ...), zero where no row is."""
+        groups, width = self.mask.shape
+        if self.padded is not None:
+            room = values.new_zeros((groups * width, *values.shape[1:]))
+            values = room.index_copy_(0, self.padded, values)
+        return values.view(groups, width, *values.shape[1:])
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """(groups, width, ...) -> (k, ...)."""
+        values = padded.flatten(0, 1)
+        return values if self.padded is None else values[self.padded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +173,22 @@ class Bank:
         """
         reference = hL[rows.batch].float()
         with self.clock.phase("predict"):
-            made = self.distiller.predict(self._pad(rows, h1[rows.batch].float()), rows.mask)
+            made = self.distiller.predict(rows.pad(h1[rows.batch].float()))
         with self.clock.phase("mix"):
             return self._mixed(rows, reference, made)
 
     def _mixed(self, rows: Rows, reference: Tensor, made: Prediction) -> tuple[Tensor, Pending]:
-        predicted = made.hL.flatten(0, 1)[rows.padded]
-        direction = directions(reference, predicted, rows.codes, self._noise(rows, reference))
-        strength = rows.beta * torch.where(rows.gated > 0, self._gate()[rows.slot], 1.0)
-        mixed = reference + strength.unsqueeze(1) * direction
-        good = self._judge(rows, mixed, strength)
-        error = (reference - predicted).norm(dim=1) / reference.norm(dim=1).clamp_min(_TINY)
-        pending = Pending(rows, made, self._pad(rows, reference), strength, error)
+        predicted = rows.unpad(made.hL)
+        direction = gap = reference - predicted
+        if rows.codes is not None:
+            noise = self._noise(rows, reference)
+            direction = directions(reference, predicted, rows.codes, noise)
+        error = gap.norm(dim=1) / reference.norm(dim=1).clamp_min(_TINY)
+        good = self._judge(rows, error)
+        strength = torch.where(good, self._strength(rows), 0.0)
+        self._counts["rows"].index_add_(0, rows.slot, (strength > 0).to(torch.float64))
+        mixed = torch.addcmul(reference, strength.unsqueeze(1), direction)
+        pending = Pending(rows, made, rows.pad(reference), strength, error)
         return torch.where(good.unsqueeze(1), mixed, reference), pending
 
     def learn(self, pending: Pending) -> None:
@@ -181,14 +202,8 @@ class Bank:
         healthy = (self._counts["bad"][:groups] == 0).unsqueeze(1)
         mask = rows.mask * healthy
         own = self.distiller.update(pending.made, pending.target, mask, rows.trains)
-        error = pending.error if own is None else own.flatten()[rows.padded]
+        error = pending.error if own is None else rows.unpad(own)
         self._count_steps(rows, mask, error)
-
-    def _pad(self, rows: Rows, values: Tensor) -> Tensor:
-        """(k, hidden) -> (groups, width, hidden), zero where no row is."""
-        groups, width = rows.mask.shape
-        padded = values.new_zeros((groups * width, values.shape[1]))
-        return padded.index_copy_(0, rows.padded, values).view(groups, width, -1)
 
     def _noise(self, rows: Rows, like: Tensor) -> Tensor | None:
         """Standard normal draws for the rows that ask for noise, seeded by group and draw."""
@@ -201,37 +216,41 @@ class Bank:
             noise[place].normal_(generator=draw)
         return noise
 
+    def _strength(self, rows: Rows) -> Tensor:
+        """(k,): beta, times how far the gate is open where a row waits for it."""
+        if rows.gated is None:
+            return rows.beta
+        return rows.beta * torch.where(rows.gated, self._gate()[rows.slot], 1.0)
+
     def _gate(self) -> Tensor:
         """How far each slot's error lets the push through, from 0 to 1; 0 before any error."""
         opened = (GATE_CLOSED - self._counts["smooth"]) / (GATE_CLOSED - GATE_OPEN)
         return opened.clamp(0.0, 1.0).nan_to_num(0.0).float()
 
-    def _judge(self, rows: Rows, mixed: Tensor, strength: Tensor) -> Tensor:
-        """Which rows may be mixed, (k,); counts them, and the groups that break in this step."""
+    def _judge(self, rows: Rows, error: Tensor) -> Tensor:
+        """Which rows may be mixed, (k,); a group with an error that is not finite is broken.
+
+        The error is finite where reference and prediction are, and only there.
+        """
         bad = self._counts["bad"]
-        finite = mixed.isfinite().all(dim=1)
-        broken = torch.zeros_like(bad).index_add_(0, rows.slot, (~finite).to(bad.dtype))
-        bad += (broken > 0) & (bad == 0)
-        good = (bad == 0)[rows.slot]
-        counted = (good & (strength > 0)).to(bad.dtype)
-        self._counts["rows"].index_add_(0, rows.slot, counted)
-        return good
+        broken = (~(error < torch.inf)).to(bad.dtype)  # so that NaN is, too
+        bad.scatter_reduce_(0, rows.slot, broken, "amax")
+        return bad[rows.slot] == 0
 
     def _count_steps(self, rows: Rows, mask: Tensor, error: Tensor) -> None:
         """Count the trained groups' steps and keep their mean relative error."""
         groups = mask.shape[0]
-        steps, last = self._counts["steps"][:groups], self._counts["error"][:groups]
-        by_row = torch.zeros_like(mask).flatten().index_copy_(0, rows.padded, error)
-        by_row = torch.where(mask > 0, by_row.view_as(mask), torch.zeros_like(mask))
+        steps, last, smooth, curve = (
+            self._counts[name][:groups] for name in ("steps", "error", "smooth", "curve")
+        )
         number = mask.sum(dim=1)
         trained = number > 0
-        mean = by_row.sum(dim=1) / number.clamp_min(1.0)
+        # a broken row's error may be NaN, so it is left out and not multiplied with 0
+        total = torch.where(mask > 0, rows.pad(error), 0.0).sum(dim=1)
+        mean = (total / number).to(last.dtype)
         steps += trained
-        mean = mean.to(last.dtype)
-        last.copy_(torch.where(trained, mean, last))
-        smooth = self._counts["smooth"][:groups]
+        torch.where(trained, mean, last, out=last)
         blend = torch.where(smooth.isnan(), mean, smooth.lerp(mean, _SMOOTHING))
-        smooth.copy_(torch.where(trained, blend, smooth))
+        torch.where(trained, blend, smooth, out=smooth)
         at_mark = trained.unsqueeze(1) & (steps.unsqueeze(1) == self._marks)
-        curve = self._counts["curve"][:groups]
-        curve.copy_(torch.where(at_mark, last.unsqueeze(1), curve))
+        torch.where(at_mark, last.unsqueeze(1), curve, out=curve)

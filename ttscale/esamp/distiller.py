@@ -36,7 +36,7 @@ class Distiller(Protocol):
         """Make `slot` a fresh distiller; everything it draws comes from `seed`."""
         ...
 
-    def predict(self, h1: Tensor, mask: Tensor) -> Prediction:
+    def predict(self, h1: Tensor) -> Prediction:
         """Estimate hL (groups, rows, hidden) from h1 (groups, rows, hidden); trains nothing."""
         ...
 

@@ -88,7 +88,7 @@ class Endings:
         else:
             return
         excess = (gain - allowed).clamp_min(0.0) * holds
-        logits.index_add_(1, self._tokens, -excess.to(logits.dtype))
+        logits.index_add_(1, self._tokens, excess.to(logits.dtype), alpha=-1)
 
     def _rows(self) -> tuple[Tensor | None, Tensor | None]:
         """The head's matrix, and its rows of the end tokens in float32."""

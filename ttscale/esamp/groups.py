@@ -160,7 +160,7 @@ class Groups:
 
     def mix(
         self, plan: Plan, h1: Tensor, hL: Tensor
-    ) -> tuple[list[tuple[Tensor, Tensor]], list[Pending]]:
+    ) -> tuple[list[tuple[Tensor | slice, Tensor]], list[Pending]]:
         """Mix the planned rows.
 
         Args:
@@ -169,9 +169,11 @@ class Groups:
             hL: (batch, hidden).
 
         Returns:
-            Pairs (rows (k,), mixed states (k, hidden) in float32), and what `learn` needs.
+            Pairs (rows (k,) or a slice of the batch, mixed states (k, hidden) in float32), and
+            what `learn` needs.
         """
-        mixed, pending = [], []
+        mixed: list[tuple[Tensor | slice, Tensor]] = []
+        pending: list[Pending] = []
         for bank, rows, _ in plan.parts:
             states, left = bank.mix(rows, h1, hL)
             mixed.append((rows.batch, states))
@@ -291,28 +293,40 @@ class Groups:
     def _lay_out(self, rows: Sequence[Row], groups: int) -> Rows:
         """Pad the rows of each slot to the same width."""
         slots = [self._groups[r.group].slot or 0 for r in rows]
-        place, filled = [], [0] * groups
-        for slot in slots:
-            place.append(filled[slot])
-            filled[slot] += 1
-        width = max(filled)
-        padded = [s * width + p for s, p in zip(slots, place, strict=True)]
+        padded, width = _padded(slots, groups)
         mask = torch.zeros(groups * width)
         mask[padded] = torch.tensor([float(r.trains) for r in rows])
         seeds = [(k, self._groups[r.group].seed) for k, r in enumerate(rows) if r.fusion == "noise"]
-        whole = partial(on_device, device=self._device, dtype=torch.long)
-        floats = partial(on_device, device=self._device, dtype=torch.float32)
+        batch = [r.index for r in rows]
+        any_gated = any(r.gated for r in rows)
+        plain = all(r.fusion == "mix" for r in rows)
+        on = partial(on_device, device=self._device)
+        whole, floats = partial(on, dtype=torch.long), partial(on, dtype=torch.float32)
         return Rows(
-            batch=whole([r.index for r in rows]),
+            batch=slice(batch[0], batch[-1] + 1) if _consecutive(batch) else whole(batch),
             slot=whole(slots),
-            padded=whole(padded),
+            padded=None if padded == list(range(groups * width)) else whole(padded),
             mask=floats(mask.view(groups, width)),
             beta=floats([r.beta for r in rows]),
-            codes=whole([FUSION_CODES[r.fusion] for r in rows]),
-            gated=floats([float(r.gated) for r in rows]),
+            codes=None if plain else whole([FUSION_CODES[r.fusion] for r in rows]),
+            gated=on([r.gated for r in rows], dtype=torch.bool) if any_gated else None,
             trains=tuple(dict.fromkeys(s for s, r in zip(slots, rows, strict=True) if r.trains)),
             noisy=tuple(seeds),
         )
+
+
+def _padded(slots: Sequence[int], groups: int) -> tuple[list[int], int]:
+    """The place of each row when every slot has the same room, and that room."""
+    place, filled = [], [0] * groups
+    for slot in slots:
+        place.append(filled[slot])
+        filled[slot] += 1
+    width = max(filled)
+    return [s * width + p for s, p in zip(slots, place, strict=True)], width
+
+
+def _consecutive(places: Sequence[int]) -> bool:
+    return all(place == k for k, place in enumerate(places, start=places[0]))
 
 
 def _report(counts: Counts, fallbacks: Counter[str], size: int) -> ESampReport:

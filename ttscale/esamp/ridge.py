@@ -49,8 +49,10 @@ class RidgeDistiller:
         self._prior = prior.diag().to(device)
         self.slots = SlotTensors({"P": (width, width), "W": (width, hidden)}, device)
         draw = torch.Generator().manual_seed(PROJECTION_SEED)
-        projection = torch.randn(hidden, features, generator=draw) / hidden**0.5
-        self._projection = projection.to(device)
+        # of unit vectors: RMS norm would multiply, and the projection divide, by sqrt(hidden)
+        projection = torch.randn(hidden, features, generator=draw)
+        self._projection = torch.nn.functional.pad(projection, (0, 1)).to(device)
+        self._constant = torch.eye(width, device=device)[-1]
 
     def reset(self, slot: int, seed: int) -> None:  # noqa: ARG002 - nothing is drawn per slot
         """Forget everything: `P = Lam^-1`, `W = 0`."""
@@ -59,13 +61,13 @@ class RidgeDistiller:
 
     def features(self, h1: Tensor) -> Tensor:
         """(..., hidden) -> (..., features + 1): RMS norm, projection, and the constant 1."""
-        scale = h1.square().mean(-1, keepdim=True).add(1e-6).rsqrt()
-        projected = (h1 * scale) @ self._projection
-        return torch.cat([projected, torch.ones_like(projected[..., :1])], dim=-1)
+        unit = torch.nn.functional.normalize(h1, dim=-1, eps=1e-6)
+        phi = torch.addmm(self._constant, unit.flatten(0, -2), self._projection)
+        return phi.view(*h1.shape[:-1], -1)
 
-    def predict(self, h1: Tensor, mask: Tensor) -> Prediction:
+    def predict(self, h1: Tensor) -> Prediction:
         """Estimate hL (groups, rows, hidden) from h1 (groups, rows, hidden); trains nothing."""
-        phi = self.features(h1) * mask.unsqueeze(-1)  # X: [G, m, F]
+        phi = self.features(h1)  # X: [G, m, F]
         return Prediction(torch.bmm(phi, self.slots["W"][: h1.shape[0]]), (phi,))
 
     def update(
@@ -77,13 +79,12 @@ class RidgeDistiller:
     ) -> None:
         """Take the masked rows into the regression; see the module docstring."""
         groups = hL.shape[0]
-        keep = mask.unsqueeze(-1)
-        X = made.saved[0] * keep
+        X = made.saved[0] * mask.unsqueeze(-1)
         P, W = self.slots["P"][:groups], self.slots["W"][:groups]
         XP = torch.bmm(X, P)  # [G, m, F]
         inner = torch.bmm(XP, X.mT)  # [G, m, m]
         inner.diagonal(dim1=-2, dim2=-1).add_(1.0)
         lower, _ = torch.linalg.cholesky_ex(inner)  # no host sync, unlike cholesky
         K = torch.cholesky_solve(XP, lower)  # [G, m, F]
-        W.baddbmm_(K.mT, (hL - made.hL) * keep)
+        W.baddbmm_(K.mT, hL - made.hL)
         P.baddbmm_(K.mT, XP, alpha=-1.0)

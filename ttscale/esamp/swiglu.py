@@ -92,7 +92,7 @@ class SwiGLUDistiller:
             flat[:, cut:].view(-1, *self._shapes["down"]),
         )
 
-    def predict(self, h1: Tensor, mask: Tensor) -> Prediction:  # noqa: ARG002 - rows are apart
+    def predict(self, h1: Tensor) -> Prediction:
         """Estimate hL (groups, rows, hidden) from h1 (groups, rows, hidden); trains nothing."""
         w_in, w_down = self.split(self.slots["theta"][: h1.shape[0]])
         x, saved = h1, []

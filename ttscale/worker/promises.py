@@ -130,22 +130,20 @@ def recorded(bench: Bench, steps: list[dict[str, Tensor]]) -> Iterator[None]:
     groups = bench.runtime.groups
     model = bench.llm.apply_model(lambda model: model)[0]
     mix, compute_logits = groups.mix, model.compute_logits
-    latest: list[dict[str, Tensor]] = []
+    latest: list[tuple[Tensor | slice, dict[str, Tensor]]] = []
 
     def recording_mix(plan: Any, h1: Tensor, hL: Tensor) -> Any:
         mixed, pending = mix(plan, h1, hL)
         for left in pending:
-            batch, padded = left.rows.batch, left.rows.padded
-            predicted = left.made.hL.flatten(0, 1)[padded]
-            latest.append(
-                {"batch": batch, "hL": hL[batch], "predicted": predicted, "beta": left.strength}
-            )
+            batch, predicted = left.rows.batch, left.rows.unpad(left.made.hL)
+            step = {"hL": hL[batch], "predicted": predicted, "beta": left.strength}
+            latest.append((batch, step))
         return mixed, pending
 
     def recording_logits(states: Tensor) -> Tensor:
         logits: Tensor = compute_logits(states)
-        for step in latest:
-            steps.append({**step, "logits": logits[step["batch"]].clone()})
+        for batch, step in latest:
+            steps.append({**step, "logits": logits[batch].clone()})
         latest.clear()
         return logits
 
