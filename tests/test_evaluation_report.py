@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,30 @@ def test_bad_arguments_are_refused(
     assert main(argv, on(engine)) == 2
     assert message in capsys.readouterr().err
     assert engine.calls == []
+
+
+@pytest.mark.parametrize("flag", ["count", "instruction", "system", "opening", "stop"])
+def test_flags_of_a_task_need_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    """What the tasks of a file would not hear is refused, and not passed over in silence."""
+    file = tmp_path / "e.toml"
+    file.write_text(f"[[task]]\nname = {questions(tmp_path)!r}\n")
+    argv = ["eval", "--config", str(file), f"--{flag}", "3", "--out", str(tmp_path / "o")]
+    assert main(argv) == 2
+    assert f"--{flag} goes with --task; in a file it is a key" in capsys.readouterr().err
+
+
+def test_opening_and_stop_texts_have_flags(tmp_path: Path) -> None:
+    """Samples begin with the one and end at the others, and the command says so again."""
+    engine = ScriptedEngine([" 3", " 4"])
+    more = ["--opening", "It is", "--stop", ".", "--stop", "\n", "--no-report"]
+    assert evaluate(tmp_path, engine, *more) == 0
+    assert {call.prompt.prefix for call in engine.calls} == {"It is"}
+    assert {call.sampler.stop for call in engine.calls} == {(".", "\n")}
+    pool = read_pool(tmp_path / "out" / NAME)
+    assert {sample.text for sample in pool.samples.values()} == {"It is 3", "It is 4"}
+    assert shlex.join(more[:-1]) in pool.runs[0].command
 
 
 def test_a_file_declares_an_evaluation(tmp_path: Path) -> None:

@@ -240,6 +240,5 @@ def test_an_opening_begins_every_answer(tmp_path: Path) -> None:
     path.write_text('{"question": "How many?", "gold": "7"}')
     told = {"name": str(path), "opening": "There are 3 and 4, so the answer is", "stop": ["\n"]}
     (suite,) = config_of({"task": [told]}, "a test").plan().suites
-    (problem,) = suite.task.problems
-    assert suite.prompt(problem).prefix == told["opening"]
+    assert suite.opening == told["opening"]
     assert suite.settings() | {"opening": told["opening"], "stop": ["\n"]} == suite.settings()

@@ -29,8 +29,9 @@ from ttscale.evaluation.runner import Runner
 REDRAWS = 2
 """How often what servers did not bring is asked for again, within one run."""
 FLAGS = ("model", "n", "seed", "max_tokens", "concurrency")
+OF_TASK = ("count", "instruction", "system", "opening", "stop")
 WORDS = (
-    *("config", "task", "count", "sampler", "temperatures", "instruction", "system", "judge"),
+    *("config", "task", *OF_TASK, "sampler", "temperatures", "judge"),
     *(*FLAGS, "base_url", "ray", "ray_address", "out"),
 )
 Start = Callable[[], AbstractContextManager[Engine | BatchEngine]]
@@ -159,15 +160,15 @@ def settings_of(args: argparse.Namespace) -> Config:
         values["temperatures"] = _numbers(args.temperatures)
     if args.task:
         values["task"] = [_task(name, args) for name in args.task]
-    elif args.count is not None:
-        raise InvalidInput("--count goes with --task; in a file it is the key of a [[task]]")
+    elif alone := [name for name in OF_TASK if getattr(args, name) is not None]:
+        raise InvalidInput(f"--{alone[0]} goes with --task; in a file it is a key of a [[task]]")
     if "task" not in values:
         raise InvalidInput("name at least one task with --task, or a configuration file")
     return config_of(values, args.config or "the arguments")
 
 
 def _task(name: str, args: argparse.Namespace) -> dict[str, object]:
-    given = {"count": args.count, "instruction": args.instruction, "system": args.system}
+    given = {key: getattr(args, key) for key in OF_TASK}
     return {"name": name, **{key: value for key, value in given.items() if value is not None}}
 
 

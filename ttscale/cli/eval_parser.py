@@ -86,6 +86,10 @@ def _add_what(parser: Parser) -> None:
     )
     group.add_argument("--instruction", metavar="TEXT", help="what follows each question")
     group.add_argument("--system", metavar="TEXT", help="system turn in front of each question")
+    group.add_argument("--opening", metavar="TEXT", help="how each answer begins")
+    group.add_argument(
+        "--stop", action="append", metavar="TEXT", help="where a sample ends; may be repeated"
+    )
 
 
 def _add_how(parser: Parser) -> None:

@@ -187,8 +187,8 @@ class Request:
         return replace(self.arm.sampler.with_seed(self.seed), stop=self.suite.stop)
 
     def prompt(self) -> Prompt:
-        """What the model is given."""
-        return self.suite.prompt(self.problem)
+        """What the model is given, and how its answer begins."""
+        return replace(self.suite.prompt(self.problem), prefix=self.suite.opening)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -84,7 +83,7 @@ async def select(
         EngineStopped: The engine has died.
     """
     cell = Cell(tuple(samples), tuple(grades))
-    prompt = replace(suite.prompt(problem), prefix="")  # the samples hold it
+    prompt = suite.prompt(problem)
     started = time.monotonic()
     first = samples[0]
     names = (first.task, first.problem, first.sampler, name, len(samples))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from ttscale.answers import Answer, extract_answer
@@ -51,10 +51,9 @@ class Suite:
         return self.task.name
 
     def prompt(self, problem: Problem) -> Prompt:
-        """The problem as it is put to the model."""
+        """The problem as it is put to the model; samples are asked for with the opening, too."""
         text = "\n\n".join(part for part in (problem.question, self.instruction) if part)
-        prompt = Prompt.raw(text) if self.raw else Prompt.of(text, self.system)
-        return replace(prompt, prefix=self.opening)
+        return Prompt.raw(text) if self.raw else Prompt.of(text, self.system)
 
     def read(self, text: str) -> Answer | None:
         """The answer that a sample states; None when it states none."""
