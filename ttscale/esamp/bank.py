@@ -7,6 +7,7 @@ always the first ones and every step works on views. Nothing here waits for the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -40,7 +41,9 @@ class Rows:
         codes: (k,) FUSION_CODES of each row; None when all are `mix`.
         gated: (k,) whether a row's push waits until the distiller knows something; None when no
             row's does.
-        trains: The slots with a row to learn from, on the host.
+        weight: (groups, width), of each row in its group's mean over the rows to train on.
+        learns: (groups,) whether a group has a row to train on.
+        trains: The same on the host: the slots of these groups.
         noisy: For each row that asks for noise: (its place in k, seed of its group).
     """
 
@@ -51,6 +54,8 @@ class Rows:
     beta: Tensor
     codes: Tensor | None
     gated: Tensor | None
+    weight: Tensor
+    learns: Tensor
     trains: tuple[int, ...]
     noisy: tuple[tuple[int, int], ...] = ()
 
@@ -92,13 +97,13 @@ class Counts:
     @classmethod
     def read(cls, snapshot: Tensor) -> Counts:
         """Read what `Bank.snapshot` kept; on a GPU this waits for the device."""
-        rows, steps, error, bad, *marks = snapshot.tolist()
+        rows, steps, error, worst, *marks = snapshot.tolist()
         return cls(
             rows_mixed=int(rows),
             steps_trained=int(steps),
             relative_error=None if error != error else error,
             curve={k: v for k, v in zip(CURVE_STEPS, marks, strict=True) if v == v},
-            non_finite=int(bad),
+            non_finite=int(not worst < math.inf),
         )
 
 
@@ -113,7 +118,7 @@ class Bank:
         self.live = 0
         self._device = device
         shapes: dict[str, tuple[int, ...]] = {"curve": (len(CURVE_STEPS),)}
-        shapes |= dict.fromkeys(("rows", "steps", "error", "smooth", "bad"), ())
+        shapes |= dict.fromkeys(("rows", "steps", "error", "smooth", "worst"), ())
         # float64: a long-lived shared group passes 2^24 rows
         self._counts = SlotTensors(shapes, device, torch.float64)
         self._marks = torch.tensor(CURVE_STEPS, device=device)
@@ -135,7 +140,7 @@ class Bank:
         self.distiller.slots.reserve(self.live)
         self._counts.reserve(self.live)
         self.distiller.reset(slot, seed)
-        for name in ("rows", "steps", "bad"):
+        for name in ("rows", "steps", "worst"):
             self._counts[name][slot] = 0
         for name in ("error", "smooth", "curve"):
             self._counts[name][slot] = torch.nan
@@ -154,7 +159,7 @@ class Bank:
 
     def snapshot(self, slot: int) -> Tensor:
         """One slot's counters as they are now, still on the device; see `Counts.read`."""
-        single = [self._counts[name][slot].view(1) for name in ("rows", "steps", "error", "bad")]
+        single = [self._counts[name][slot].view(1) for name in ("rows", "steps", "error", "worst")]
         return torch.cat([*single, self._counts["curve"][slot]])
 
     def counts(self, slot: int) -> Counts:
@@ -185,7 +190,7 @@ class Bank:
             direction = directions(reference, predicted, rows.codes, noise)
         error = gap.norm(dim=1) / reference.norm(dim=1).clamp_min(_TINY)
         good = self._judge(rows, error)
-        strength = torch.where(good, self._strength(rows), 0.0)
+        strength = self._strength(rows) * good
         self._counts["rows"].index_add_(0, rows.slot, (strength > 0).to(torch.float64))
         mixed = torch.addcmul(reference, strength.unsqueeze(1), direction)
         pending = Pending(rows, made, rows.pad(reference), strength, error)
@@ -198,12 +203,11 @@ class Bank:
 
     def _learn(self, pending: Pending) -> None:
         rows = pending.rows
-        groups = rows.mask.shape[0]
-        healthy = (self._counts["bad"][:groups] == 0).unsqueeze(1)
-        mask = rows.mask * healthy
+        healthy = self._counts["worst"][: len(rows.learns)] < torch.inf
+        mask = rows.mask * healthy.unsqueeze(1)
         own = self.distiller.update(pending.made, pending.target, mask, rows.trains)
-        error = pending.error if own is None else rows.unpad(own)
-        self._count_steps(rows, mask, error)
+        error = rows.pad(pending.error) if own is None else own
+        self._count_steps(rows.learns & healthy, (error * rows.weight).sum(dim=1))
 
     def _noise(self, rows: Rows, like: Tensor) -> Tensor | None:
         """Standard normal draws for the rows that ask for noise, seeded by group and draw."""
@@ -232,22 +236,21 @@ class Bank:
 
         The error is finite where reference and prediction are, and only there.
         """
-        bad = self._counts["bad"]
-        broken = (~(error < torch.inf)).to(bad.dtype)  # so that NaN is, too
-        bad.scatter_reduce_(0, rows.slot, broken, "amax")
-        return bad[rows.slot] == 0
+        worst = self._counts["worst"]
+        worst.scatter_reduce_(0, rows.slot, error.to(worst.dtype), "amax")  # NaN stays
+        return worst[rows.slot] < torch.inf
 
-    def _count_steps(self, rows: Rows, mask: Tensor, error: Tensor) -> None:
-        """Count the trained groups' steps and keep their mean relative error."""
-        groups = mask.shape[0]
+    def _count_steps(self, trained: Tensor, mean: Tensor) -> None:
+        """Count the trained groups' steps and keep their mean relative error.
+
+        Args:
+            trained: (groups,) whether a group was trained in this step.
+            mean: (groups,) its mean relative error; of no meaning where it was not.
+        """
         steps, last, smooth, curve = (
-            self._counts[name][:groups] for name in ("steps", "error", "smooth", "curve")
+            self._counts[name][: len(trained)] for name in ("steps", "error", "smooth", "curve")
         )
-        number = mask.sum(dim=1)
-        trained = number > 0
-        # a broken row's error may be NaN, so it is left out and not multiplied with 0
-        total = torch.where(mask > 0, rows.pad(error), 0.0).sum(dim=1)
-        mean = (total / number).to(last.dtype)
+        mean = mean.to(last.dtype)
         steps += trained
         torch.where(trained, mean, last, out=last)
         blend = torch.where(smooth.isnan(), mean, smooth.lerp(mean, _SMOOTHING))

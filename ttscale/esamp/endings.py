@@ -28,9 +28,9 @@ def argmax(logits: Tensor) -> Tensor:
     """
     block = math.gcd(logits.shape[1], BLOCK)
     blocks = logits.view(len(logits), -1, block)
-    best = blocks.amax(dim=2).argmax(dim=1)
-    within = blocks.gather(1, best.view(-1, 1, 1).expand(-1, 1, block)).squeeze(1).argmax(dim=1)
-    return best * block + within
+    best = blocks.amax(dim=2).argmax(dim=1, keepdim=True)
+    within = blocks.gather(1, best.unsqueeze(2).expand(-1, 1, block)).argmax(dim=2)
+    return torch.add(within, best, alpha=block).squeeze(1)
 
 
 class Endings:

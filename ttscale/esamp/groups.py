@@ -296,6 +296,8 @@ class Groups:
         padded, width = _padded(slots, groups)
         mask = torch.zeros(groups * width)
         mask[padded] = torch.tensor([float(r.trains) for r in rows])
+        mask = mask.view(groups, width)
+        number = mask.sum(dim=1)
         seeds = [(k, self._groups[r.group].seed) for k, r in enumerate(rows) if r.fusion == "noise"]
         batch = [r.index for r in rows]
         any_gated = any(r.gated for r in rows)
@@ -306,10 +308,12 @@ class Groups:
             batch=slice(batch[0], batch[-1] + 1) if _consecutive(batch) else whole(batch),
             slot=whole(slots),
             padded=None if padded == list(range(groups * width)) else whole(padded),
-            mask=floats(mask.view(groups, width)),
+            mask=floats(mask),
             beta=floats([r.beta for r in rows]),
             codes=None if plain else whole([FUSION_CODES[r.fusion] for r in rows]),
             gated=on([r.gated for r in rows], dtype=torch.bool) if any_gated else None,
+            weight=floats(mask / number.clamp_min(1.0).unsqueeze(1)),
+            learns=on(number > 0, dtype=torch.bool),
             trains=tuple(dict.fromkeys(s for s, r in zip(slots, rows, strict=True) if r.trains)),
             noisy=tuple(seeds),
         )
