@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ttscale.esamp.groups import GroupKey, Groups, Row
-from ttscale.esamp.settings import LATENT_DISTILLERS, ESamp
+from ttscale.esamp.settings import DISTILLERS, LATENT_DISTILLERS, ESamp
 from ttscale.types import ESampReport
 
 CPU = torch.device("cpu")
@@ -79,6 +79,27 @@ def test_the_place_of_a_row_changes_nothing(
         assert one is not None
         assert (report.rows_mixed, report.steps_trained) == (one.rows_mixed, one.steps_trained)
         assert report.relative_error == pytest.approx(one.relative_error, abs=1e-5)
+
+
+@pytest.mark.parametrize("distiller", DISTILLERS)
+def test_padding_is_no_part_of_a_groups_error(distiller: str) -> None:
+    """A group of one row beside one of four reports what it reports alone."""
+    told = []
+    for others in (0, 4):
+        groups = Groups(HIDDEN, CPU, head=lambda: torch.eye(HIDDEN))
+        asks = ESamp(distiller=distiller)
+        keys = [groups.join(str(k), f"g{min(k, 1)}", asks) for k in range(1 + others)]
+        plan = groups.plan([Row(k, key, 0.5, "mix", True) for k, key in enumerate(keys)])
+        for step in range(STEPS):
+            draw = torch.Generator().manual_seed(step)
+            h1, hL = torch.randn(5, 2, HIDDEN, generator=draw)[: len(keys)].unbind(1)
+            groups.learn(plan, groups.mix(plan, h1, hL)[1])
+        told.append(groups.report("g0"))
+
+    alone, beside = told
+    assert alone is not None
+    assert beside is not None
+    assert beside.relative_error == pytest.approx(alone.relative_error, abs=1e-5)
 
 
 def test_the_places_are_told_apart() -> None:

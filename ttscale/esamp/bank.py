@@ -206,7 +206,8 @@ class Bank:
         healthy = self._counts["worst"][: len(rows.learns)] < torch.inf
         mask = rows.mask * healthy.unsqueeze(1)
         own = self.distiller.update(pending.made, pending.target, mask, rows.trains)
-        error = rows.pad(pending.error) if own is None else own
+        # what a distiller tells of a padding row means nothing, and may be NaN
+        error = rows.pad(pending.error if own is None else rows.unpad(own))
         self._count_steps(rows.learns & healthy, (error * rows.weight).sum(dim=1))
 
     def _noise(self, rows: Rows, like: Tensor) -> Tensor | None:
