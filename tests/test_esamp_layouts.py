@@ -44,7 +44,7 @@ def run(
         fourth = groups.join("n", "noise", asks)
         rows.append(Row(ahead + len(rows), fourth, 0.5, "noise", True, False))
     plan = groups.plan(rows)
-    after: dict[int, Tensor] = {}
+    after = torch.empty(0)
     for step in range(STEPS):
         draw = torch.Generator().manual_seed(step)
         known = {place: torch.randn(2, HIDDEN, generator=draw) for place in IN_ORDER}
@@ -53,8 +53,9 @@ def run(
         h1, hL = torch.stack(both).unbind(1)
         mixed, pending = groups.mix(plan, h1, hL)
         groups.learn(plan, pending)
-        index = torch.arange(len(hL))
-        after = {int(i): s for batch, found in mixed for i, s in zip(index[batch], found)}  # noqa: B905
+        after = hL.clone()
+        for batch, found in mixed:
+            after[batch] = found
     states = {place: after[ahead + k] for k, place in enumerate(places)}
     return states, [groups.report(f"g{k}") for k in range(3)]
 

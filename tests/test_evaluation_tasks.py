@@ -21,6 +21,7 @@ from ttscale.evaluation import (
     from_reasoning_gym,
     word_problems,
 )
+from ttscale.evaluation.book import Request
 from ttscale.evaluation.config import config_of
 from ttscale.evaluation.reasoning_gym import RUNS_ANSWERS
 from ttscale.evaluation.word_problems import TEMPLATES
@@ -239,6 +240,9 @@ def test_an_opening_begins_every_answer(tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text('{"question": "How many?", "gold": "7"}')
     told = {"name": str(path), "opening": "There are 3 and 4, so the answer is", "stop": ["\n"]}
-    (suite,) = config_of({"task": [told]}, "a test").plan().suites
-    assert suite.opening == told["opening"]
+    plan = config_of({"task": [told]}, "a test").plan()
+    (suite,), (problem,) = plan.suites, plan.suites[0].task.problems
+    asked = Request(suite, plan.arms[0], problem, (0,), draw=0, seed=0)
+    assert asked.prompt().prefix == told["opening"]
+    assert asked.sampler.stop == ("\n",)
     assert suite.settings() | {"opening": told["opening"], "stop": ["\n"]} == suite.settings()

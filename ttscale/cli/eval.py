@@ -158,18 +158,16 @@ def settings_of(args: argparse.Namespace) -> Config:
         values["judges"] = args.judge
     if args.temperatures is not None:
         values["temperatures"] = _numbers(args.temperatures)
+    of_task = {key: given for key in OF_TASK if (given := getattr(args, key)) is not None}
     if args.task:
-        values["task"] = [_task(name, args) for name in args.task]
-    elif alone := [name for name in OF_TASK if getattr(args, name) is not None]:
-        raise InvalidInput(f"--{alone[0]} goes with --task; in a file it is a key of a [[task]]")
+        values["task"] = [{"name": name, **of_task} for name in args.task]
+    elif of_task:
+        raise InvalidInput(
+            f"--{next(iter(of_task))} goes with --task; in a file it is a key of a [[task]]"
+        )
     if "task" not in values:
         raise InvalidInput("name at least one task with --task, or a configuration file")
     return config_of(values, args.config or "the arguments")
-
-
-def _task(name: str, args: argparse.Namespace) -> dict[str, object]:
-    given = {key: getattr(args, key) for key in OF_TASK}
-    return {"name": name, **{key: value for key, value in given.items() if value is not None}}
 
 
 def _numbers(text: str) -> list[float]:

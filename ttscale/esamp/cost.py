@@ -84,7 +84,7 @@ def _ridge(hidden: int, rows: int) -> Cost:
     width = RIDGE_FEATURES + 1
     project = 2 * rows * hidden * RIDGE_FEATURES
     predict = 2 * rows * width * hidden
-    gain = 2 * rows * width * width + 4 * rows * rows * width + rows**3 / 3
+    gain = 2 * rows * width * width + 4 * rows * rows * width + 2 * rows**3
     update = 2 * rows * width * hidden + 2 * rows * width * width
     # W is read to predict, then W and P are read and written
     moved = FLOAT * (3 * width * hidden + 3 * width * width)

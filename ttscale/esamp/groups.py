@@ -300,12 +300,13 @@ class Groups:
         number = mask.sum(dim=1)
         seeds = [(k, self._groups[r.group].seed) for k, r in enumerate(rows) if r.fusion == "noise"]
         batch = [r.index for r in rows]
+        span = range(batch[0], batch[0] + len(batch))
         any_gated = any(r.gated for r in rows)
         plain = all(r.fusion == "mix" for r in rows)
         on = partial(on_device, device=self._device)
         whole, floats = partial(on, dtype=torch.long), partial(on, dtype=torch.float32)
         return Rows(
-            batch=slice(batch[0], batch[-1] + 1) if _consecutive(batch) else whole(batch),
+            batch=slice(span.start, span.stop) if batch == list(span) else whole(batch),
             slot=whole(slots),
             padded=None if padded == list(range(groups * width)) else whole(padded),
             mask=floats(mask),
@@ -327,10 +328,6 @@ def _padded(slots: Sequence[int], groups: int) -> tuple[list[int], int]:
         filled[slot] += 1
     width = max(filled)
     return [s * width + p for s, p in zip(slots, place, strict=True)], width
-
-
-def _consecutive(places: Sequence[int]) -> bool:
-    return all(place == k for k, place in enumerate(places, start=places[0]))
 
 
 def _report(counts: Counts, fallbacks: Counter[str], size: int) -> ESampReport:

@@ -52,7 +52,8 @@ class RidgeDistiller:
         # of unit vectors: RMS norm would multiply, and the projection divide, by sqrt(hidden)
         projection = torch.randn(hidden, features, generator=draw)
         self._projection = torch.nn.functional.pad(projection, (0, 1)).to(device)
-        self._constant = torch.eye(width, device=device)[-1]
+        self._constant = torch.zeros(width, device=device)
+        self._constant[-1] = 1.0
 
     def reset(self, slot: int, seed: int) -> None:  # noqa: ARG002 - nothing is drawn per slot
         """Forget everything: `P = Lam^-1`, `W = 0`."""
