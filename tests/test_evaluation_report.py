@@ -291,23 +291,56 @@ def browser() -> str | None:
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
-@pytest.mark.skipif(browser() is None, reason="needs chromium on PATH")
+def browse(page: Path, profile: Path, *more: str) -> str:
+    """The tree that Chromium makes of a page, as HTML."""
+    command = [
+        *(str(browser()), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
+        *("--disable-background-networking", "--no-first-run", f"--user-data-dir={profile}"),
+        *(*more, page.as_uri()),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
+
+
+needs_browser = pytest.mark.skipif(browser() is None, reason="needs chromium on PATH")
+
+
+@needs_browser
 def test_a_browser_shows_the_page_and_runs_nothing(
     made: tuple[Path, Summary], tmp_path: Path
 ) -> None:
     """Chromium's own tree holds the tables and plots; the samples' script has not run."""
-    command = [
-        *(str(browser()), "--headless", "--no-sandbox", "--disable-gpu"),
-        *(f"--user-data-dir={tmp_path}", "--window-size=390,800", "--dump-dom"),
-        (made[0] / "report.html").as_uri(),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    title = re.search("<title>(.*?)</title>", done.stdout)
+    shown = browse(made[0] / "report.html", tmp_path)
+    title = re.search("<title>(.*?)</title>", shown)
     assert title is not None
     assert title[1].startswith("sums")
-    assert done.stdout.count("<svg") == 6
-    assert "<script" not in done.stdout
-    assert "&lt;script&gt;" in done.stdout
+    assert shown.count("<svg") == 6
+    assert "<script" not in shown
+    assert "&lt;script&gt;" in shown
+
+
+MEASURE = """<iframe src="page.html" style="width:390px;height:800px"></iframe><script>
+onload = () => {
+  const page = document.querySelector("iframe").contentDocument;
+  for (const part of page.querySelectorAll("details")) part.open = true;
+  const root = page.documentElement;
+  document.title = root.clientWidth + " " + root.scrollWidth + " " + page.images.length;
+};
+</script>"""
+
+
+@needs_browser
+def test_the_page_fits_a_phone(made: tuple[Path, Summary], tmp_path: Path) -> None:
+    """In a frame of 390 pixels nothing sticks out at the side, with every part unfolded."""
+    page = (made[0] / "report.html").read_text()
+    (tmp_path / "page.html").write_text(page)
+    (tmp_path / "frame.html").write_text(MEASURE)
+    shown = browse(tmp_path / "frame.html", tmp_path / "profile", "--allow-file-access-from-files")
+    found = re.search(r"<title>(\d+) (\d+) 0</title>", shown)
+    assert found is not None
+    width, needed = map(int, found.groups())
+    assert 300 < width <= 390
+    assert needed <= width
 
 
 def test_evaluation_stays_light_to_import() -> None:
