@@ -26,7 +26,8 @@ class ReplayEngine:
     """An engine that deals stored samples, in their order, and draws nothing.
 
     Raises:
-        EngineError: More is asked for than is stored, or another prompt than the stored one.
+        EngineError: More is asked for than is stored, another prompt than the stored one, or each
+            token's log-probability, of which a pool keeps the sum alone.
     """
 
     def __init__(self, prompt: Prompt, cell: Cell, model: str = "stored") -> None:
@@ -34,7 +35,7 @@ class ReplayEngine:
         self._samples = cell.samples
         self._dealt = 0
         self._model = model
-        self.refused = ""  # why, once it has refused to ask the model something else
+        self.refused = ""  # why, once it has refused what a pool does not hold
 
     @property
     def model(self) -> str:
@@ -50,9 +51,11 @@ class ReplayEngine:
         on_candidate: CandidateHook | None = None,
     ) -> Samples:
         """Deal the next `n` stored samples; see `Engine.adraw`."""
-        del sampler
         if prompt != self._prompt:
             self.refused = "it asks the model something else than the stored prompt"
+        elif sampler.token_logprobs:
+            self.refused = "it needs each token's log-probability, and the pool keeps their sum"
+        if self.refused:
             raise EngineError(self.refused)
         if self._dealt + n > len(self._samples):
             raise EngineError(f"it asks for more than the {len(self._samples)} stored samples")

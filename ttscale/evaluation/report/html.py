@@ -60,7 +60,7 @@ def _task(task: TaskSummary, plots: Sequence[Plot], tables: Sequence[VoteTable])
     notes = "".join(f"<li>{escape(note)}</li>" for note in notes_of(task))
     return (
         f"<section>\n<h2>{escape(task.task)}</h2>\n"
-        f'<p class="headline">{escape(task.headline)}</p>\n'
+        f'<p class="headline">{escape(task.headline).replace("; ", ";<br>")}</p>\n'
         + (f'<p class="soft">{escape(task.power)}</p>\n' if task.power else "")
         + _claims(task)
         + _plots(plots)
