@@ -127,7 +127,9 @@ def main() -> None:
     )
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
+    from vllm.model_executor.kernels.linear.scaled_mm import cpu
 
+    cpu.check_cpu_sgl_kernel = lambda *_: False  # vLLM's kernel for AMX takes no float32 states
     found = {}
     for name, (settings, check) in KINDS.items():
         folder = sys.argv[3] if name == "quantised" else sys.argv[1]
