@@ -202,6 +202,17 @@ def test_summary_agrees_with_the_pool(made: tuple[Path, Summary]) -> None:
     assert plain["tasks"][0]["arms"][0]["figures"]["vendi"]["low"] >= 1
 
 
+def test_what_scores_by_log_probabilities_is_left_out_where_a_pool_has_none(tmp_path: Path) -> None:
+    """A strategy that could score no sample is named in the notes, and is not said to be wrong."""
+    silent = [candidate(rf"So \boxed{{{i % 5}}}.") for i in range(7)]
+    assert evaluate(tmp_path, ScriptedEngine(silent)) == 0
+    (task,) = json.loads((tmp_path / "out" / "summary.json").read_text())["tasks"]
+    for name in ("best-of-n", "weighted-vote", "confidence-vote"):
+        assert all(f"select:{name}" not in arm["figures"] for arm in task["arms"])
+        assert any(f"{name} was not replayed: the pool lacks" in note for note in task["notes"])
+    assert all("select:self-consistency" in arm["figures"] for arm in task["arms"])
+
+
 def test_two_samplers_of_one_script_show_no_difference(tmp_path: Path) -> None:
     """The sentence is allowed to say no, and does when there is nothing."""
     assert evaluate(tmp_path, ScriptedEngine(SCRIPT), "--no-report") == 0

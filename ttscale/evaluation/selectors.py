@@ -26,8 +26,7 @@ class ReplayEngine:
     """An engine that deals stored samples, in their order, and draws nothing.
 
     Raises:
-        EngineError: More is asked for than is stored, another prompt than the stored one, or each
-            token's log-probability, of which a pool keeps the sum alone.
+        EngineError: More is asked for than is stored, or another prompt than the stored one.
     """
 
     def __init__(self, prompt: Prompt, cell: Cell, model: str = "stored") -> None:
@@ -35,7 +34,7 @@ class ReplayEngine:
         self._samples = cell.samples
         self._dealt = 0
         self._model = model
-        self.refused = ""  # why, once it has refused what a pool does not hold
+        self.refused = ""  # why, once it has refused to ask the model something else
 
     @property
     def model(self) -> str:
@@ -51,11 +50,9 @@ class ReplayEngine:
         on_candidate: CandidateHook | None = None,
     ) -> Samples:
         """Deal the next `n` stored samples; see `Engine.adraw`."""
+        del sampler
         if prompt != self._prompt:
             self.refused = "it asks the model something else than the stored prompt"
-        elif sampler.token_logprobs:
-            self.refused = "it needs each token's log-probability, and the pool keeps their sum"
-        if self.refused:
             raise EngineError(self.refused)
         if self._dealt + n > len(self._samples):
             raise EngineError(f"it asks for more than the {len(self._samples)} stored samples")
@@ -148,6 +145,8 @@ async def _one(strategy: Strategy[Any], board: Board, arm: int, problem: int, se
     if not outcome.candidates:
         reasons = {failure.reason for failure in outcome.failures}
         raise EngineError("; ".join(sorted(reasons)) or outcome.reason)
+    if outcome.scores and all(score.error for score in outcome.scores):
+        raise EngineError(f"the pool lacks what it scores by: {outcome.scores[0].error}")
     return worth(outcome, cell, board.correct[arm, problem])
 
 
