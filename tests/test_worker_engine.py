@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -23,17 +23,22 @@ def exploring(**settings: Any) -> Sampler:
     return Sampler(esamp=ESamp(**settings.pop("esamp", {})), **settings)
 
 
-async def generate(engine: LocalEngine, prompt: str, **settings: Any) -> list[Any]:
-    """Final outputs of one vLLM request with SamplingParams that Sampler does not have."""
+async def steps(engine: LocalEngine, prompt: str, **settings: Any) -> AsyncIterator[Any]:
+    """What one vLLM request with SamplingParams that Sampler does not have tells, step by step."""
     from vllm import SamplingParams
     from vllm.inputs.engine import tokens_input
 
     ids = engine._tokenizer.encode(prompt)
-    stream = engine._llm.generate(
+    async for step in engine._llm.generate(
         tokens_input(ids), SamplingParams(**settings), f"test-{uuid.uuid4().hex}"
-    )
+    ):
+        yield step
+
+
+async def generate(engine: LocalEngine, prompt: str, **settings: Any) -> list[Any]:
+    """Final outputs of such a request."""
     done: dict[int, Any] = {}
-    async for step in stream:
+    async for step in steps(engine, prompt, **settings):
         done |= {output.index: output for output in step.outputs}
     return [done[index] for index in sorted(done)]
 
@@ -103,16 +108,11 @@ def test_samples_share_the_cache_of_a_short_prompt(engine: LocalEngine) -> None:
     """Of a prompt shorter than vLLM's blocks on a CPU, the second sample reads only the end."""
 
     async def cached(prompt: str) -> list[int]:
-        from vllm import SamplingParams
-        from vllm.inputs.engine import tokens_input
-
-        ids = engine._tokenizer.encode(prompt)
-        assert 64 < len(ids) < 128
+        assert 64 < len(engine._tokenizer.encode(prompt)) < 128
         found = []
         for place in range(2):
-            one = SamplingParams(max_tokens=1, seed=place)
-            stream = engine._llm.generate(tokens_input(ids), one, f"test-{uuid.uuid4().hex}")
-            found += [step.num_cached_tokens async for step in stream]
+            told = steps(engine, prompt, max_tokens=1, seed=place)
+            found += [step.num_cached_tokens async for step in told]
         return found
 
     assert _run(lambda: cached("seven little owls " * 24)) == [0, 64]
@@ -139,37 +139,33 @@ def test_every_finished_candidate_is_announced(engine: LocalEngine) -> None:
 
 async def largest_gap(engine: LocalEngine, begun: str, text: str) -> float:
     """How far any token of `text` lies behind the model's likeliest one there, in nats."""
-    from vllm import SamplingParams
-    from vllm.inputs.engine import tokens_input
-
-    ids = engine._tokenizer.encode(begun + text)
-    asked = SamplingParams(max_tokens=1, prompt_logprobs=1)
     told: list[Any] = []
-    async for step in engine._llm.generate(tokens_input(ids), asked, f"test-{uuid.uuid4().hex}"):
+    async for step in steps(engine, begun + text, max_tokens=1, prompt_logprobs=1):
         told = step.prompt_logprobs or told
-    places = range(len(engine._tokenizer.encode(begun)), len(ids))
+    ids = engine._tokenizer.encode(begun + text)
     assert len(told) == len(ids)
-    return float(
-        max(max(t.logprob for t in told[i].values()) - told[i][ids[i]].logprob for i in places)
-    )
+    new = range(len(engine._tokenizer.encode(begun)), len(ids))
+    gaps = [max(t.logprob for t in told[i].values()) - told[i][ids[i]].logprob for i in new]
+    return float(max(gaps))
 
 
 def test_a_filter_is_taken_on_the_reference(engine: LocalEngine) -> None:
     """With top_k 1 only the reference's likeliest token survives, however strong the push.
 
-    In bfloat16 the likeliest two may tie, and a batch's rounding tell them apart.
+    In bfloat16 the likeliest two may tie, and a batch's rounding tell them apart. The likeliest
+    tokens of the pushed logits, where a filter taken on these would end, lie further off.
     """
 
-    def gaps(**filters: Any) -> list[float]:
-        asked = exploring(max_tokens=16, esamp={"beta": 4.0, "gate": False}, **filters)
-        found = draw(engine, STORY, 4, asked)
+    def gaps(n: int, **settings: Any) -> list[float]:
+        asked = exploring(max_tokens=16, esamp={"beta": 4.0, "gate": False}, **settings)
+        found = draw(engine, STORY, n, asked)
         assert found.esamp is not None
         assert found.esamp.rows_mixed > 0
         texts = [candidate.text for candidate in found.candidates]
         return [_run(partial(largest_gap, engine, str(STORY.text), text)) for text in texts]
 
-    assert max(gaps(top_k=1)) < 0.3
-    assert min(gaps()) > 0.3
+    assert max(gaps(4, top_k=1)) < 0.3
+    assert min(gaps(1, temperature=0)) > 0.3
 
 
 def test_a_strong_push_changes_greedy_tokens(engine: LocalEngine) -> None:

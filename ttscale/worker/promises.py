@@ -30,8 +30,8 @@ PROMPTS = (
 )
 BETA = {"esamp_beta": 0.25}
 CROWD = 48  # requests of 8 samples each
-# of the logits' spread: logits of up to ten spreads and the mixed states before them are rounded to
-# 8 bits in bfloat16 (0.035 was seen) and 11 in float16; a beta that is a fifth off gives 0.3
+# of the logits' spread: logits, and the mixed states before them, are rounded to 8 bits in bfloat16
+# (0.035 was seen) and 11 in float16; a beta that is a fifth off gives 0.3
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 6e-2, torch.float16: 8e-3}
 # few blocks of cache, so that a crowd of samples gets preempted
 ENGINE: dict[str, Any] = {
